@@ -1,0 +1,108 @@
+# Every target sets up what it needs by itself: environments in .venv*, tools in .cache.
+#
+#   make echo        a server and a client talk over a real socket, and how fast
+#   make test        the tests, on both codecs            make test-all   on every Python found
+#   make lint        ruff, mypy --strict, stubtest        make format     let ruff lay out the code
+#   make wheel       wheel and sdist, each checked in an environment of its own
+#   make autobahn    the conformance suite (needs Python 2.7; AUTOBAHN=--all for all its groups)
+#   make interop     against the released websockets and Node's ws (needs Node.js)
+#   make bench-echo  CPU time a message, next to other libraries
+#   make clean       remove all of the above
+
+VENV ?= .venv
+PYTHON ?= $(shell tools/find_python --any)
+PY = $(VENV)/bin/python
+PEERS = .venv-peers
+AUTOBAHN_VENV = .venv-autobahn
+# Peers are measured and tested against in these versions.
+RELEASED = websockets==17.4
+WS = ws@8
+
+# Prints a list of requirements from pyproject.toml, given its dotted name.
+requires = $(PY) -c 'import functools, sys, tomllib; print(*functools.reduce(dict.get, \
+    sys.argv[1].split("."), tomllib.load(open("pyproject.toml", "rb"))))' $(1)
+
+.PHONY: all setup echo test test-all lint format wheel autobahn interop bench-echo clean
+
+all: test
+
+# ---------------------------------------------------------------- environments
+
+$(VENV)/.deps: pyproject.toml
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q $$($(call requires,build-system.requires))
+	WEBSOCKETS_BUILD_EXTENSION=no $(PY) -m pip install -q --no-build-isolation -e '.[test,lint,dist]'
+	touch $@
+
+# The extension is built next to its source. Where it could not be (it is optional unless
+# WEBSOCKETS_BUILD_EXTENSION=yes), no stamp is left and the next run tries again.
+$(VENV)/.built: $(VENV)/.deps setup.py $(wildcard websockets/*.pyx websockets/*.pxd websockets/*.h)
+	$(PY) setup.py -q build_ext --inplace
+	@if ls websockets/_speedups$$($(PY) -c 'import sysconfig; \
+	print(sysconfig.get_config_var("EXT_SUFFIX"))') >/dev/null 2>&1; \
+	then touch $@; else echo 'the compiled codec was not built'; fi
+
+setup: $(VENV)/.built
+
+$(PEERS)/.deps: $(VENV)/.deps
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install -q $(RELEASED) $$($(call requires,project.optional-dependencies.bench))
+	touch $@
+
+# The last virtualenv that makes Python 2.7 environments.
+$(AUTOBAHN_VENV)/.deps:
+	@tools/find_python 2.7 >/dev/null || { echo 'the conformance suite needs Python 2.7' >&2; exit 1; }
+	$$(tools/find_python 2.7) -m pip install -q --upgrade --target .cache/virtualenv virtualenv==20.15.1
+	PYTHONPATH=.cache/virtualenv $$(tools/find_python 2.7) -m virtualenv -q $(AUTOBAHN_VENV)
+	$(AUTOBAHN_VENV)/bin/pip install -q autobahntestsuite==0.8.2
+	touch $@
+
+.cache/node/.deps:
+	npm install --silent --no-fund --no-audit --prefix .cache/node $(WS)
+	touch $@
+
+benchmarks/wsload: benchmarks/wsload.c
+	cc -O2 -Wall -o $@ $<
+
+# ---------------------------------------------------------------- tasks
+
+echo: setup
+	$(PY) examples/echo.py
+
+test: setup
+	$(PY) -m pytest $(ARGS)
+
+test-all:
+	@set -e; for version in 3.11 3.12 3.13; do \
+	  if python=$$(tools/find_python $$version); then \
+	    echo "== Python $$version"; \
+	    $(MAKE) --no-print-directory test PYTHON=$$python VENV=.venv-$$version; \
+	  else echo "== Python $$version is not installed"; fi; \
+	done
+
+lint: setup
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+	$(PY) -m mypy.stubtest websockets._speedups
+
+format: $(VENV)/.deps
+	$(PY) -m ruff check --fix
+	$(PY) -m ruff format
+
+wheel: $(VENV)/.deps
+	$(PY) tools/build_dist.py dist
+
+autobahn: setup $(AUTOBAHN_VENV)/.deps
+	$(PY) tools/autobahn.py --wstest $(AUTOBAHN_VENV)/bin/wstest $(AUTOBAHN)
+
+interop: setup $(PEERS)/.deps .cache/node/.deps
+	$(PY) tools/interop.py --released $(PEERS)/bin/python --node-modules .cache/node/node_modules
+
+bench-echo: setup $(PEERS)/.deps benchmarks/wsload
+	$(PY) benchmarks/bench_echo.py --peers $(PEERS)/bin/python $(ARGS)
+
+clean:
+	rm -rf .venv .venv-* .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f websockets/*.so websockets/*.pyd benchmarks/wsload
+	find . -name __pycache__ -prune -exec rm -rf {} +
