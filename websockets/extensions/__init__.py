@@ -1,0 +1,5 @@
+"""WebSocket extensions (RFC 6455, 9)."""
+
+from .base import ClientExtensionFactory, Extension, ServerExtensionFactory
+
+__all__ = ["Extension", "ClientExtensionFactory", "ServerExtensionFactory"]

@@ -1,0 +1,350 @@
+"""
+The grammar of the headers in the opening handshake.
+
+Parsers take the value of a header and raise :exc:`InvalidHeaderFormat`, which tells where the value
+leaves the grammar. Builders return a value.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeVar, cast
+
+from .exceptions import InvalidHeaderFormat, InvalidHeaderValue
+from .typing import (
+    ConnectionOption,
+    ExtensionHeader,
+    ExtensionName,
+    ExtensionParameter,
+    Subprotocol,
+    UpgradeProtocol,
+)
+
+__all__ = [
+    "build_host",
+    "parse_connection",
+    "parse_upgrade",
+    "parse_extension",
+    "build_extension",
+    "parse_subprotocol",
+    "build_subprotocol",
+    "validate_subprotocols",
+    "build_www_authenticate_basic",
+    "parse_authorization_basic",
+    "build_authorization_basic",
+]
+
+T = TypeVar("T")
+
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+
+# RFC 9110: token (5.6.2), OWS (5.6.3), quoted-string (5.6.4), protocol (7.8), token68 (11.2).
+_token_re = re.compile(_TOKEN)
+_ows_re = re.compile(r"[ \t]*")
+_quoted_string_re = re.compile(
+    r'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
+)
+_quoted_pair_re = re.compile(r"\\(.)")
+_protocol_re = re.compile(rf"{_TOKEN}(?:/{_TOKEN})?")
+_token68_re = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+
+_is_quotable = re.compile(r"[\t \x21-\x7e\x80-\xff]*").fullmatch
+
+
+class _Reader:
+    """A position in the value of a header."""
+
+    __slots__ = ("name", "pos", "value")
+
+    def __init__(self, name: str, value: str) -> None:
+        self.name = name
+        self.value = value
+        self.pos = 0
+
+    def fail(self, error: str, pos: int | None = None) -> NoReturn:
+        raise InvalidHeaderFormat(self.name, error, self.value, self.pos if pos is None else pos)
+
+    def at(self, char: str) -> bool:
+        return self.value.startswith(char, self.pos)
+
+    def at_end(self) -> bool:
+        return self.pos == len(self.value)
+
+    def skip_ows(self) -> None:
+        match = _ows_re.match(self.value, self.pos)
+        assert match is not None  # it matches nothing, too
+        self.pos = match.end()
+
+    def skip(self, char: str) -> bool:
+        """Go past a character and the whitespace after it, if the character is next."""
+        if not self.at(char):
+            return False
+        self.pos += 1
+        self.skip_ows()
+        return True
+
+    def read(self, pattern: re.Pattern[str], what: str) -> str:
+        match = pattern.match(self.value, self.pos)
+        if match is None:
+            self.fail(f"expected {what}")
+        self.pos = match.end()
+        return match.group()
+
+    def read_token(self) -> str:
+        return self.read(_token_re, "token")
+
+    def read_quoted_string(self) -> str:
+        return _quoted_pair_re.sub(r"\1", self.read(_quoted_string_re, "quoted string")[1:-1])
+
+
+def _parse_list(name: str, value: str, read_item: Callable[[_Reader], T]) -> list[T]:
+    """
+    Parse ``1#item`` (RFC 9110, 5.6.1).
+
+    Empty items are ignored, as 5.6.1.2 requires of recipients; there must be one that is not empty.
+    """
+    reader = _Reader(name, value)
+    while reader.skip(","):
+        pass
+    items = []
+    while True:
+        items.append(read_item(reader))
+        reader.skip_ows()
+        if reader.at_end():
+            return items
+        if not reader.at(","):
+            reader.fail("expected comma")
+        while reader.skip(","):
+            pass
+        if reader.at_end():
+            return items
+
+
+def build_host(host: str, port: int, secure: bool, *, always_include_port: bool = False) -> str:
+    """
+    Build a ``Host`` header (RFC 9110, 7.2).
+
+    Args:
+        host: name or IP address.
+        port: port; it is left out when it is the default of the scheme (RFC 6455, 4.1).
+        secure: whether the scheme is ``wss``.
+        always_include_port: keep the default port, as CONNECT requires (RFC 9110, 9.3.6).
+    """
+    # RFC 3986, 3.2.2: only in an IP literal does a host have colons.
+    if ":" in host and not host.startswith("["):
+        host = f"[{host}]"
+    if always_include_port or port != (443 if secure else 80):
+        host = f"{host}:{port}"
+    return host
+
+
+def parse_connection(header: str) -> list[ConnectionOption]:
+    """
+    Parse a ``Connection`` header (RFC 9110, 7.6.1).
+
+    Args:
+        header: value of the header.
+
+    Returns:
+        The options, case as received.
+
+    Raises:
+        InvalidHeaderFormat: if the value does not match the grammar.
+    """
+    return cast(list[ConnectionOption], _parse_list("Connection", header, _Reader.read_token))
+
+
+def parse_upgrade(header: str) -> list[UpgradeProtocol]:
+    """
+    Parse an ``Upgrade`` header (RFC 9110, 7.8).
+
+    Args:
+        header: value of the header.
+
+    Returns:
+        The protocols, with their versions if there are any, case as received.
+
+    Raises:
+        InvalidHeaderFormat: if the value does not match the grammar.
+    """
+    return _parse_list(
+        "Upgrade", header, lambda reader: UpgradeProtocol(reader.read(_protocol_re, "protocol"))
+    )
+
+
+def _read_parameter(reader: _Reader) -> ExtensionParameter:
+    name = reader.read_token()
+    reader.skip_ows()
+    if not reader.skip("="):
+        return name, None
+    if not reader.at('"'):
+        value = reader.read_token()
+    else:
+        start = reader.pos
+        value = reader.read_quoted_string()
+        # RFC 6455, 9.1: once unquoted, the value must be a token all the same.
+        if not _token_re.fullmatch(value):
+            reader.fail("invalid quoted header content", start)
+    reader.skip_ows()
+    return name, value
+
+
+def _read_extension(reader: _Reader) -> ExtensionHeader:
+    name = ExtensionName(reader.read_token())
+    reader.skip_ows()
+    parameters = []
+    while reader.skip(";"):
+        parameters.append(_read_parameter(reader))
+    return name, parameters
+
+
+def parse_extension(header: str) -> list[ExtensionHeader]:
+    """
+    Parse a ``Sec-WebSocket-Extensions`` header (RFC 6455, 9.1).
+
+    Args:
+        header: value of the header.
+
+    Returns:
+        Names of extensions, each with the list of its parameters; a parameter is a pair of name and
+        value, :obj:`None` where there is no value.
+
+    Raises:
+        InvalidHeaderFormat: if the value does not match the grammar.
+    """
+    return _parse_list("Sec-WebSocket-Extensions", header, _read_extension)
+
+
+def build_extension(extensions: Sequence[ExtensionHeader]) -> str:
+    """
+    Build a ``Sec-WebSocket-Extensions`` header (RFC 6455, 9.1).
+
+    Args:
+        extensions: what :func:`parse_extension` returns.
+    """
+    return ", ".join(
+        "; ".join(
+            [name, *(key if value is None else f"{key}={value}" for key, value in parameters)]
+        )
+        for name, parameters in extensions
+    )
+
+
+def parse_subprotocol(header: str) -> list[Subprotocol]:
+    """
+    Parse a ``Sec-WebSocket-Protocol`` header (RFC 6455, 11.3.4).
+
+    Args:
+        header: value of the header.
+
+    Returns:
+        The subprotocols, in order of preference.
+
+    Raises:
+        InvalidHeaderFormat: if the value does not match the grammar.
+    """
+    return cast(
+        list[Subprotocol], _parse_list("Sec-WebSocket-Protocol", header, _Reader.read_token)
+    )
+
+
+def build_subprotocol(subprotocols: Sequence[Subprotocol]) -> str:
+    """
+    Build a ``Sec-WebSocket-Protocol`` header (RFC 6455, 11.3.4).
+
+    Args:
+        subprotocols: the subprotocols, in order of preference.
+    """
+    return ", ".join(subprotocols)
+
+
+def validate_subprotocols(subprotocols: Sequence[Subprotocol]) -> None:
+    """
+    Check the subprotocols that an application configures (RFC 6455, 4.1, point 10).
+
+    Args:
+        subprotocols: the subprotocols.
+
+    Raises:
+        TypeError: if they are not in a sequence, or are one :class:`str`.
+        ValueError: if one of them is not a token.
+    """
+    if not isinstance(subprotocols, Sequence):
+        raise TypeError("subprotocols must be a list")
+    if isinstance(subprotocols, str):
+        raise TypeError("subprotocols must be a list, not a str")
+    for subprotocol in subprotocols:
+        if not _token_re.fullmatch(subprotocol):
+            raise ValueError(f"invalid subprotocol: {subprotocol}")
+
+
+def build_www_authenticate_basic(realm: str) -> str:
+    """
+    Build a ``WWW-Authenticate`` header for Basic authentication (RFC 7617, 2).
+
+    Args:
+        realm: name of the protection space.
+
+    Raises:
+        ValueError: if the realm has characters that a header cannot have.
+    """
+    if not _is_quotable(realm):
+        raise ValueError("invalid characters for quoted-string encoding")
+    quoted = realm.replace("\\", "\\\\").replace('"', '\\"')
+    return f'Basic realm="{quoted}", charset="UTF-8"'
+
+
+def parse_authorization_basic(header: str) -> tuple[str, str]:
+    """
+    Parse an ``Authorization`` header for Basic authentication (RFC 7617, 2).
+
+    Args:
+        header: value of the header.
+
+    Returns:
+        User name and password. Octets that are not UTF-8 come as lone surrogates
+        (``surrogateescape``), which equal no proper string.
+
+    Raises:
+        InvalidHeaderFormat: if the value does not match the grammar.
+        InvalidHeaderValue: if the scheme is not Basic or the credentials are malformed.
+    """
+    name = "Authorization"
+    reader = _Reader(name, header)
+    scheme = reader.read_token()
+    if scheme.lower() != "basic":
+        raise InvalidHeaderValue(name, f"unsupported scheme: {scheme}")
+    if not reader.at(" "):
+        reader.fail("expected space after scheme")
+    reader.pos += 1
+    token = reader.read(_token68_re, "token68")
+    if not reader.at_end():
+        reader.fail("trailing data")
+    # Strict: credentials that two decoders read differently are nobody's (RFC 4648, 3.3 and 3.5).
+    try:
+        user_pass = binascii.a2b_base64(token.encode(), strict_mode=True)
+    except binascii.Error as exc:
+        raise InvalidHeaderValue(name, "expected base64-encoded credentials") from exc
+    username, colon, password = user_pass.decode(errors="surrogateescape").partition(":")
+    if not colon:
+        raise InvalidHeaderValue(name, "expected username:password credentials")
+    return username, password
+
+
+def build_authorization_basic(username: str, password: str) -> str:
+    """
+    Build an ``Authorization`` header for Basic authentication (RFC 7617, 2).
+
+    Args:
+        username: user name; it cannot have a colon, at which the recipient splits.
+        password: password.
+
+    Raises:
+        ValueError: if there is a colon in the user name.
+    """
+    if ":" in username:
+        raise ValueError("username contains a colon")
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()

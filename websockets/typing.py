@@ -1,0 +1,58 @@
+"""Types shared by the whole package."""
+
+from __future__ import annotations
+
+import http
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any, NewType
+
+__all__ = [
+    "Data",
+    "LoggerLike",
+    "StatusLike",
+    "Origin",
+    "Subprotocol",
+    "ExtensionName",
+    "ExtensionParameter",
+]
+
+#: A message: :class:`str` for a Text frame, :class:`bytes` for a Binary frame (RFC 6455, 5.6).
+Data = str | bytes
+
+#: What may be sent as binary.
+BytesLike = bytes | bytearray | memoryview
+
+#: What may be sent.
+DataLike = str | bytes | bytearray | memoryview
+
+#: What may be logged to.
+LoggerLike = logging.Logger | logging.LoggerAdapter[Any]
+
+#: What may name a file.
+PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+#: An HTTP status (RFC 9110, 15).
+StatusLike = http.HTTPStatus | int
+
+#: Value of an ``Origin`` header (RFC 6454, 7).
+Origin = NewType("Origin", str)
+
+#: A subprotocol in a ``Sec-WebSocket-Protocol`` header (RFC 6455, 1.9).
+Subprotocol = NewType("Subprotocol", str)
+
+#: Name of an extension (RFC 6455, 9.1).
+ExtensionName = NewType("ExtensionName", str)
+
+#: A parameter of an extension: name and value, :obj:`None` where there is no value.
+ExtensionParameter = tuple[str, str | None]
+
+#: An extension with its parameters in a ``Sec-WebSocket-Extensions`` header.
+ExtensionHeader = tuple[ExtensionName, Sequence[ExtensionParameter]]
+
+#: An option in a ``Connection`` header (RFC 9110, 7.6.1).
+ConnectionOption = NewType("ConnectionOption", str)
+
+#: A protocol in an ``Upgrade`` header (RFC 9110, 7.8).
+UpgradeProtocol = NewType("UpgradeProtocol", str)

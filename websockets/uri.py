@@ -1,0 +1,113 @@
+"""WebSocket URIs (RFC 6455, 3)."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import urllib.parse
+
+from .exceptions import InvalidURI
+
+__all__ = ["parse_uri", "WebSocketURI"]
+
+
+@dataclasses.dataclass
+class WebSocketURI:
+    """
+    A WebSocket URI, taken apart.
+
+    Attributes:
+        secure: whether the scheme is ``wss``.
+        host: name or IP address, in ASCII; an IPv6 address has no brackets.
+        port: port, the default of the scheme (80, 443) if the URI has none.
+        path: path; it may be empty.
+        query: query without its question mark; empty if there is none.
+        username: user name if the URI has user information, else :obj:`None`.
+        password: password if the URI has user information, else :obj:`None`.
+    """
+
+    secure: bool
+    host: str
+    port: int
+    path: str
+    query: str
+    username: str | None = None
+    password: str | None = None
+
+    @property
+    def resource_name(self) -> str:
+        """What the request line asks for: path, never empty, and query (RFC 6455, 3)."""
+        path = self.path or "/"
+        return f"{path}?{self.query}" if self.query else path
+
+    @property
+    def user_info(self) -> tuple[str, str] | None:
+        """User name and password; :obj:`None` if the URI has none."""
+        if self.username is None or self.password is None:
+            return None
+        return self.username, self.password
+
+
+# RFC 3986, 2: neither can be in a URI; they would split the request line or the Host header.
+_is_forbidden = re.compile(r"[\x00-\x20\x7f]").search
+
+
+def _encode(text: str) -> str:
+    """Map an IRI's component to a URI's: encode non-ASCII characters alone (RFC 3987, 3.1)."""
+    return text if text.isascii() else urllib.parse.quote(text, safe="".join(map(chr, range(128))))
+
+
+def parse_uri(uri: str) -> WebSocketURI:
+    """
+    Parse a WebSocket URI.
+
+    An internationalized identifier (RFC 3987) is mapped to a URI. Tabs and line ends in it are
+    ignored, as :func:`urllib.parse.urlsplit` does.
+
+    Args:
+        uri: a ``ws`` or ``wss`` URI.
+
+    Raises:
+        InvalidURI: if it is not a valid one (RFC 6455, 3).
+    """
+    try:
+        parts = urllib.parse.urlsplit(uri)
+        host, port = parts.hostname, parts.port
+    except ValueError as exc:
+        raise InvalidURI(uri, str(exc)) from exc
+    if parts.scheme not in ("ws", "wss"):
+        raise InvalidURI(uri, "scheme isn't ws or wss")
+    if not host:
+        raise InvalidURI(uri, "hostname isn't provided")
+    # RFC 6455, 3: fragment identifiers must not be used, and "#" must be escaped elsewhere.
+    if "#" in uri:
+        raise InvalidURI(uri, "fragment identifier is meaningless")
+    if _is_forbidden(host + parts.path + parts.query):
+        raise InvalidURI(uri, "space and control characters must be percent-encoded")
+    if port == 0:
+        raise InvalidURI(uri, "port 0 can't be connected to")
+    secure = parts.scheme == "wss"
+    username, password = parts.username, parts.password
+    if username is not None:
+        # RFC 7617 has no credentials without a password.
+        if password is None:
+            raise InvalidURI(uri, "username provided without password")
+        username = urllib.parse.unquote(username)
+        password = urllib.parse.unquote(password)
+        # RFC 7617, 2: the recipient splits at the first colon.
+        if ":" in username:
+            raise InvalidURI(uri, "username contains a colon")
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode()
+        except UnicodeError as exc:
+            raise InvalidURI(uri, f"hostname isn't valid: {exc}") from exc
+    return WebSocketURI(
+        secure,
+        host,
+        port or (443 if secure else 80),
+        _encode(parts.path),
+        _encode(parts.query),
+        username,
+        password,
+    )
