@@ -1,0 +1,237 @@
+"""Frames, opcodes and close codes: the vocabulary of RFC 6455 sections 5 and 7.4."""
+
+from __future__ import annotations
+
+import codecs
+import dataclasses
+import enum
+import os
+
+from .exceptions import ProtocolError
+
+__all__ = [
+    "CLOSE",
+    "CLOSE_CODE_EXPLANATIONS",
+    "CONT",
+    "CTRL_OPCODES",
+    "DATA_OPCODES",
+    "EXTERNAL_CLOSE_CODES",
+    "OK_CLOSE_CODES",
+    "PING",
+    "PONG",
+    "TEXT",
+    "BINARY",
+    "Close",
+    "CloseCode",
+    "Frame",
+    "Opcode",
+]
+
+
+class Opcode(enum.IntEnum):
+    """Opcodes of RFC 6455 section 5.2."""
+
+    CONT, TEXT, BINARY = 0x00, 0x01, 0x02
+    CLOSE, PING, PONG = 0x08, 0x09, 0x0A
+
+
+CONT = Opcode.CONT
+TEXT = Opcode.TEXT
+BINARY = Opcode.BINARY
+CLOSE = Opcode.CLOSE
+PING = Opcode.PING
+PONG = Opcode.PONG
+
+DATA_OPCODES = CONT, TEXT, BINARY
+CTRL_OPCODES = CLOSE, PING, PONG
+
+
+class CloseCode(enum.IntEnum):
+    """Close codes of RFC 6455 section 7.4.1 and the IANA registry."""
+
+    NORMAL_CLOSURE = 1000
+    GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
+    UNSUPPORTED_DATA = 1003
+    NO_STATUS_RCVD = 1005
+    ABNORMAL_CLOSURE = 1006
+    INVALID_DATA = 1007
+    POLICY_VIOLATION = 1008
+    MESSAGE_TOO_BIG = 1009
+    MANDATORY_EXTENSION = 1010
+    INTERNAL_ERROR = 1011
+    SERVICE_RESTART = 1012
+    TRY_AGAIN_LATER = 1013
+    BAD_GATEWAY = 1014
+    TLS_HANDSHAKE = 1015
+
+
+CLOSE_CODE_EXPLANATIONS: dict[int, str] = {
+    CloseCode.NORMAL_CLOSURE: "OK",
+    CloseCode.GOING_AWAY: "going away",
+    CloseCode.PROTOCOL_ERROR: "protocol error",
+    CloseCode.UNSUPPORTED_DATA: "unsupported data",
+    CloseCode.NO_STATUS_RCVD: "no status received [internal]",
+    CloseCode.ABNORMAL_CLOSURE: "abnormal closure [internal]",
+    CloseCode.INVALID_DATA: "invalid frame payload data",
+    CloseCode.POLICY_VIOLATION: "policy violation",
+    CloseCode.MESSAGE_TOO_BIG: "message too big",
+    CloseCode.MANDATORY_EXTENSION: "mandatory extension",
+    CloseCode.INTERNAL_ERROR: "internal error",
+    CloseCode.SERVICE_RESTART: "service restart",
+    CloseCode.TRY_AGAIN_LATER: "try again later",
+    CloseCode.BAD_GATEWAY: "bad gateway",
+    CloseCode.TLS_HANDSHAKE: "TLS handshake failure [internal]",
+}
+
+# RFC 6455 section 7.4.1: 1004 is reserved; 1005, 1006 and 1015 must not be sent.
+EXTERNAL_CLOSE_CODES = frozenset(CloseCode) - {
+    CloseCode.NO_STATUS_RCVD,
+    CloseCode.ABNORMAL_CLOSURE,
+    CloseCode.TLS_HANDSHAKE,
+}
+
+# A connection that ends with one of these ended as one of the sides wished.
+OK_CLOSE_CODES = frozenset(
+    {CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.NO_STATUS_RCVD}
+)
+
+
+@dataclasses.dataclass
+class Close:
+    """The code and reason of a close frame (RFC 6455 section 5.5.1).
+
+    Attributes:
+        code: close code, an integer; 1005 stands for a close frame without one.
+        reason: close reason, a string of at most 123 bytes in UTF-8.
+    """
+
+    code: int
+    reason: str
+
+    def __str__(self) -> str:
+        code = int(self.code)
+        # RFC 6455 section 7.4.2: 3000-3999 are registered with IANA, 4000-4999 are private.
+        if 3000 <= code < 4000:
+            explanation = "registered"
+        elif 4000 <= code < 5000:
+            explanation = "private use"
+        else:
+            explanation = CLOSE_CODE_EXPLANATIONS.get(code, "unknown")
+        return f"{code} ({explanation}) {self.reason}".rstrip(" ")
+
+    @classmethod
+    def parse(cls, data: bytes) -> Close:
+        """Parse the payload of a close frame.
+
+        Raises:
+            ProtocolError: if the payload is one byte long, or its code may not be on the wire.
+            UnicodeDecodeError: if the reason is not valid UTF-8.
+        """
+        if not data:
+            return cls(CloseCode.NO_STATUS_RCVD, "")
+        if len(data) < 2:
+            raise ProtocolError("close frame too short")
+        close = cls(int.from_bytes(data[:2], "big"), str(data[2:], "utf-8"))
+        close.check()
+        return close
+
+    def serialize(self) -> bytes:
+        """Return the payload of a close frame.
+
+        Raises:
+            ProtocolError: if the code may not be sent.
+        """
+        self.check()
+        return int(self.code).to_bytes(2, "big") + self.reason.encode()
+
+    def check(self) -> None:
+        """Check that the code may be on the wire (RFC 6455 sections 7.4.1 and 7.4.2).
+
+        Raises:
+            ProtocolError: if it may not.
+        """
+        if not (self.code in EXTERNAL_CLOSE_CODES or 3000 <= self.code < 5000):
+            raise ProtocolError("invalid status code")
+
+
+@dataclasses.dataclass
+class Frame:
+    """A WebSocket frame (RFC 6455 section 5.2), unmasked.
+
+    Attributes:
+        opcode: what the frame is.
+        data: its payload.
+        fin: whether it is the last frame of its message.
+        rsv1, rsv2, rsv3: the reserved bits; extensions give them a meaning.
+    """
+
+    opcode: Opcode
+    data: bytes | bytearray | memoryview
+    fin: bool = True
+    rsv1: bool = False
+    rsv2: bool = False
+    rsv3: bool = False
+
+    def __str__(self) -> str:
+        size = len(self.data)
+        notes = [f"{size} byte{'' if size == 1 else 's'}"]
+        if not self.fin:
+            notes.append("continued")
+        shown, kind = self._describe_data()
+        if kind:
+            notes.insert(0, kind)
+        return f"{self.opcode.name} {shown} [{', '.join(notes)}]"
+
+    def _describe_data(self) -> tuple[str, str]:
+        """Return the payload, cut to the log size, and what kind it was taken for."""
+        data = bytes(self.data)
+        if not data:
+            return "''", ""
+        if self.opcode is Opcode.CLOSE and len(data) >= 2:
+            try:
+                return self._shorten(str(Close(int.from_bytes(data[:2], "big"), data[2:].decode()))), ""
+            except UnicodeDecodeError:
+                pass
+        text = self._as_text(data)
+        if text is not None:
+            return self._shorten(repr(text)), "" if self.opcode is Opcode.TEXT else "text"
+        third = max(MAX_LOG_SIZE // 3, 1)
+        if len(data) > third:
+            tail = third // 3
+            shown = f"{data[: 2 * tail].hex(' ')} ... {data[-tail:].hex(' ') if tail else ''}".strip()
+        else:
+            shown = data.hex(" ")
+        return shown, "" if self.opcode is Opcode.BINARY else "binary"
+
+    def _as_text(self, data: bytes) -> str | None:
+        """Return the payload as text that reads well in a log, else None.
+
+        A fragment may start or end inside a character.
+        """
+        if self.opcode is Opcode.CONT:
+            lead = 0
+            while lead < min(3, len(data)) and 0x80 <= data[lead] < 0xC0:
+                lead += 1
+            check = data[lead:]
+        else:
+            lead, check = 0, data
+        partial = not self.fin or self.opcode is Opcode.TEXT
+        try:
+            valid, consumed = codecs.utf_8_decode(check, "strict", not partial)
+        except UnicodeDecodeError:
+            return None
+        if any(char < " " and not char.isspace() or char == "\x7f" for char in valid):
+            return None
+        return "\ufffd" * lead + valid + ("\ufffd" if consumed < len(check) else "")
+
+    @staticmethod
+    def _shorten(text: str) -> str:
+        if len(text) > MAX_LOG_SIZE:
+            tail = max(MAX_LOG_SIZE // 3 - 1, 1)
+            text = f"{text[: 2 * tail]}...{text[-tail:]}"
+        return text
+
+
+# How many characters of a payload the debug log shows.
+MAX_LOG_SIZE = int(os.environ.get("WEBSOCKETS_MAX_LOG_SIZE", "75"))
