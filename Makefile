@@ -16,7 +16,7 @@ PEERS = .venv-peers
 AUTOBAHN_VENV = .venv-autobahn
 # Peers are measured and tested against in these versions.
 RELEASED = websockets==17.4
-WS = ws@8
+WS = ws@8.23.0
 
 # Prints a list of requirements from pyproject.toml, given its dotted name.
 requires = $(PY) -c 'import functools, sys, tomllib; print(*functools.reduce(dict.get, \

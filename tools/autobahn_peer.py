@@ -1,0 +1,53 @@
+"""
+This library's side of the conformance suite (see autobahn.py).
+
+``autobahn_peer.py server`` echoes on a port of its own choice; ``autobahn_peer.py client URL`` runs
+the cases of a fuzzing server. Each prints first which codec is in use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+
+from websockets.asyncio.client import connect
+from websockets.asyncio.connection import Connection
+from websockets.asyncio.server import serve
+from websockets.codec import IMPLEMENTATION
+from websockets.exceptions import ConnectionClosed
+
+
+async def echo(websocket: Connection) -> None:
+    # Most cases end in an error on purpose; the fuzzer is the judge of how.
+    with contextlib.suppress(ConnectionClosed):
+        async for message in websocket:
+            await websocket.send(message)
+
+
+async def run_server() -> None:
+    # The largest messages of the suite are 16 MiB.
+    async with serve(echo, "127.0.0.1", 0, max_size=None, ping_interval=None) as server:
+        print(next(iter(server.sockets)).getsockname()[1], flush=True)
+        await server.serve_forever()
+
+
+async def run_client(url: str) -> None:
+    agent = f"agent={IMPLEMENTATION}"
+    async with connect(f"{url}/getCaseCount") as websocket:
+        count = int(await websocket.recv())
+    for case in range(1, count + 1):
+        async with connect(
+            f"{url}/runCase?case={case}&{agent}", max_size=None, ping_interval=None
+        ) as websocket:
+            await echo(websocket)
+    async with connect(f"{url}/updateReports?{agent}") as websocket:
+        await websocket.wait_closed()
+
+
+if __name__ == "__main__":
+    print(IMPLEMENTATION, flush=True)
+    if sys.argv[1:] == ["server"]:
+        asyncio.run(run_server())
+    else:
+        asyncio.run(run_client(sys.argv[2]))
