@@ -1,0 +1,435 @@
+"""
+HTTP/1.1 as far as the opening handshake needs it (RFC 9110, RFC 9112).
+
+A parser is fed bytes as they arrive and asked for the message. What it holds is bounded by the
+limits below, and each byte is looked at a fixed number of times however the input is cut.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable
+
+from .datastructures import Headers
+from .exceptions import (
+    HeaderLineTooLong,
+    RequestLineTooLong,
+    SecurityError,
+    StatusLineTooLong,
+    TooManyHeaders,
+)
+from .version import version
+
+__all__ = ["SERVER", "USER_AGENT", "Request", "Response"]
+
+_PRODUCTS = f"Python/{sys.version_info.major}.{sys.version_info.minor} websockets/{version}"
+
+#: Default of the ``Server`` header.
+SERVER = os.environ.get("WEBSOCKETS_SERVER", _PRODUCTS)
+
+#: Default of the ``User-Agent`` header.
+USER_AGENT = os.environ.get("WEBSOCKETS_USER_AGENT", _PRODUCTS)
+
+#: Most header lines in a message.
+MAX_NUM_HEADERS = int(os.environ.get("WEBSOCKETS_MAX_NUM_HEADERS", "128"))
+
+#: Longest request, status or header line in bytes, with its CRLF.
+MAX_LINE_LENGTH = int(os.environ.get("WEBSOCKETS_MAX_LINE_LENGTH", "8192"))
+
+#: Largest body of a response in bytes.
+MAX_BODY_SIZE = int(os.environ.get("WEBSOCKETS_MAX_BODY_SIZE", "1_048_576"))
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TEXT = rb"[\t \x21-\x7e\x80-\xff]*"
+
+# RFC 9110, 5.1 and 5.5: name and value; RFC 9112, 5: no space before the colon, no line folding.
+_match_field = re.compile(rb"(%s):(%s)" % (_TOKEN, _TEXT)).fullmatch
+_is_token = re.compile(_TOKEN).fullmatch
+# RFC 9112, 4: reason-phrase.
+_is_text = re.compile(_TEXT).fullmatch
+# RFC 9112, 3.2: whatever its form, a request target is made of visible ASCII characters.
+_is_target = re.compile(rb"[\x21-\x7e]+").fullmatch
+# RFC 9110, 8.6, and RFC 9112, 7.1; the number of digits is limited for int() to be cheap.
+_is_length = re.compile(r"[0-9]{1,19}").fullmatch
+_match_chunk = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;%s)?" % _TEXT).fullmatch
+
+
+def _show(data: bytes) -> str:
+    return data.decode("ascii", "backslashreplace")
+
+
+@dataclasses.dataclass
+class Request:
+    """
+    A handshake request.
+
+    Attributes:
+        path: request target (RFC 9112, 3.2): path and query.
+        headers: header fields.
+        method: method; only GET opens a WebSocket.
+        protocol: version of HTTP.
+    """
+
+    path: str
+    headers: Headers
+    method: str = "GET"
+    protocol: str = "HTTP/1.1"
+    _exception: Exception | None = None
+
+    @property
+    def exception(self) -> Exception | None:
+        """Why the handshake failed. Deprecated."""
+        warnings.warn(
+            "Request.exception is deprecated; use ServerProtocol.handshake_exc instead",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self._exception
+
+    def serialize(self) -> bytes:
+        """
+        Return the request as it is sent.
+
+        Raises:
+            ValueError: if method, path or protocol have characters that would break the line.
+        """
+        line = f"{self.method} {self.path} {self.protocol}".encode("ascii")
+        if not all(map(_is_target, line.split(b" ", 2))):
+            raise ValueError(f"invalid HTTP request line: {_show(line)}")
+        return line + b"\r\n" + self.headers.serialize()
+
+
+@dataclasses.dataclass
+class Response:
+    """
+    A handshake response.
+
+    Attributes:
+        status_code: status (RFC 9110, 15); 101 opens the WebSocket.
+        reason_phrase: reason phrase (RFC 9112, 4).
+        headers: header fields.
+        body: body; there is none in a 101 response.
+    """
+
+    status_code: int
+    reason_phrase: str
+    headers: Headers
+    body: bytes | bytearray = b""
+    _exception: Exception | None = None
+
+    @property
+    def exception(self) -> Exception | None:
+        """Why the handshake failed. Deprecated."""
+        warnings.warn(
+            "Response.exception is deprecated; use ClientProtocol.handshake_exc instead",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self._exception
+
+    def serialize(self) -> bytes:
+        """
+        Return the response as it is sent.
+
+        Raises:
+            ValueError: if the reason phrase has characters that would break the line.
+        """
+        reason = self.reason_phrase.encode("iso-8859-1")
+        if not _is_text(reason):
+            raise ValueError(f"invalid HTTP reason phrase: {_show(reason)}")
+        head = b"HTTP/1.1 %d %b\r\n" % (self.status_code, reason)
+        return head + self.headers.serialize() + self.body
+
+
+class _Parser:
+    """Lines and header fields of a message that arrives in pieces."""
+
+    __slots__ = ("_buffer", "_eof", "_headers", "_seen")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        # How much of the buffer is known to hold no end of line.
+        self._seen = 0
+        self._eof = False
+        self._headers = Headers()
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """
+        Store bytes that have arrived.
+
+        Args:
+            data: the bytes; they are copied.
+        """
+        self._buffer += data
+
+    def feed_eof(self) -> None:
+        """Note that nothing more will arrive."""
+        self._eof = True
+
+    def take_rest(self) -> bytes:
+        """Return the bytes that follow the message, and forget them."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        self._seen = 0
+        return rest
+
+    def _read_line(self, too_long: type[SecurityError]) -> bytes | None:
+        """Return the next line without its CRLF, :obj:`None` if it is not complete."""
+        end = self._buffer.find(b"\n", self._seen) + 1
+        size = end or len(self._buffer)
+        if size > MAX_LINE_LENGTH:
+            raise too_long(f"read {size} bytes, expected no more than {MAX_LINE_LENGTH} bytes")
+        if not end:
+            if self._eof:
+                raise EOFError(f"stream ends after {size} bytes, before end of line")
+            self._seen = size
+            return None
+        line = bytes(self._buffer[:end])
+        # This moves the start of the buffer; it does not copy what follows.
+        del self._buffer[:end]
+        self._seen = 0
+        # RFC 9112, 2.2: a recipient may take a bare LF for the end of a line. Two recipients that
+        # do not agree about it are a way to smuggle requests, so this one does not.
+        if not line.endswith(b"\r\n"):
+            raise ValueError("line without CRLF")
+        return line[:-2]
+
+    def _read_fields(self, headers: Headers) -> bool:
+        """Read header lines; return whether the empty line after them has been read."""
+        while (line := self._read_line(HeaderLineTooLong)) is not None:
+            if not line:
+                return True
+            match = _match_field(line)
+            if match is None:
+                raise ValueError(_explain_field(line))
+            if len(headers._list) == MAX_NUM_HEADERS:
+                raise TooManyHeaders(f"expected no more than {MAX_NUM_HEADERS} headers")
+            name, value = match.groups()
+            # RFC 9110, 5.5: octets above 127 are opaque; ISO-8859-1 carries each as it is.
+            headers.set_insecure(name.decode("ascii"), value.strip(b" \t").decode("iso-8859-1"))
+        return False
+
+
+def _explain_field(line: bytes) -> str:
+    name, colon, value = line.partition(b":")
+    if not colon:
+        return f"invalid HTTP header line: {_show(line)}"
+    if not _is_token(name):
+        return f"invalid HTTP header name: {_show(name)}"
+    value = value.strip(b" \t")
+    return f"invalid HTTP header value: {_show(value)}"
+
+
+class RequestParser(_Parser):
+    """Parses one request on the server's side."""
+
+    __slots__ = ("_line",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._line: tuple[str, str, str] | None = None
+
+    def parse(self) -> Request | None:
+        """
+        Parse what has been fed.
+
+        Returns:
+            The request, :obj:`None` as long as it is not complete.
+
+        Raises:
+            EOFError: if the input ended within the request.
+            SecurityError: if a limit is exceeded; see the subclasses.
+            ValueError: if the request is not a valid one, or has a body.
+            NotImplementedError: if the request has a transfer coding.
+        """
+        if self._line is None:
+            try:
+                line = self._read_line(RequestLineTooLong)
+            except EOFError as exc:
+                raise EOFError("connection closed while reading HTTP request line") from exc
+            if line is None:
+                return None
+            self._line = _parse_request_line(line)
+        try:
+            if not self._read_fields(self._headers):
+                return None
+        except EOFError as exc:
+            raise EOFError("connection closed while reading HTTP headers") from exc
+        # RFC 9112, 6: either header announces a body. A handshake has none, and to take one for
+        # WebSocket frames would be to read what another server would have skipped.
+        if "Transfer-Encoding" in self._headers:
+            raise NotImplementedError("transfer codings aren't supported")
+        if any(length != "0" for length in self._headers.get_all("Content-Length")):
+            raise ValueError("unsupported request body")
+        method, path, protocol = self._line
+        return Request(path, self._headers, method, protocol)
+
+
+def _parse_request_line(line: bytes) -> tuple[str, str, str]:
+    # RFC 9112, 3: one space between the parts, not the whitespace it allows to be lenient about.
+    method, _, rest = line.partition(b" ")
+    target, space, protocol = rest.partition(b" ")
+    if not space:
+        raise ValueError(f"invalid HTTP request line: {_show(line)}")
+    if protocol not in (b"HTTP/1.1", b"HTTP/1.0"):
+        raise ValueError(f"unsupported protocol; expected HTTP/1.1 or HTTP/1.0: {_show(line)}")
+    if not _is_token(method) or not _is_target(target):
+        raise ValueError(f"invalid HTTP request line: {_show(line)}")
+    return method.decode("ascii"), target.decode("ascii"), protocol.decode("ascii")
+
+
+class ResponseParser(_Parser):
+    """
+    Parses responses on the client's side, with their bodies.
+
+    After a response, :meth:`parse` goes on with the next: interim responses come before the final
+    one (RFC 9110, 15.2).
+    """
+
+    __slots__ = ("_body", "_left", "_line", "_read_body", "_trailers")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._line: tuple[int, str] | None = None
+        self._headers = Headers()
+        # Once the head is complete: what reads the body, and tells whether it is complete.
+        self._read_body: Callable[[], bool] | None = None
+        self._body = bytearray()
+        # Bytes of the body, or of the chunk, that are missing; None between chunks.
+        self._left: int | None = None
+        self._trailers: Headers | None = None
+
+    def parse(self) -> Response | None:
+        """
+        Parse what has been fed.
+
+        Returns:
+            The response, :obj:`None` as long as it is not complete.
+
+        Raises:
+            EOFError: if the input ended within the response.
+            SecurityError: if a limit is exceeded; see the subclasses.
+            ValueError: if the response is not a valid one.
+            MultipleValuesError: if the header that tells the body's length is repeated.
+            NotImplementedError: if it has a transfer coding other than chunked.
+        """
+        if self._line is None:
+            try:
+                line = self._read_line(StatusLineTooLong)
+            except EOFError as exc:
+                raise EOFError("connection closed while reading HTTP status line") from exc
+            if line is None:
+                return None
+            self._line = _parse_status_line(line)
+        status_code, reason_phrase = self._line
+        if self._read_body is None:
+            try:
+                if not self._read_fields(self._headers):
+                    return None
+            except EOFError as exc:
+                raise EOFError("connection closed while reading HTTP headers") from exc
+            self._read_body = self._choose_body(status_code)
+        if not self._read_body():
+            return None
+        response = Response(status_code, reason_phrase, self._headers, bytes(self._body))
+        self._reset()
+        return response
+
+    def _choose_body(self, status_code: int) -> Callable[[], bool]:
+        """Tell how the body is delimited (RFC 9112, 6.3)."""
+        if status_code < 200 or status_code in (204, 304):
+            return self._read_nothing
+        if "Transfer-Encoding" in self._headers:
+            coding = self._headers["Transfer-Encoding"]
+            if coding.lower() != "chunked":
+                raise NotImplementedError(f"transfer coding {coding} isn't supported")
+            return self._read_chunks
+        if "Content-Length" in self._headers:
+            length = self._headers["Content-Length"]
+            if not _is_length(length):
+                raise SecurityError(f"invalid content length: {length}")
+            self._left = int(length)
+            if self._left > MAX_BODY_SIZE:
+                raise SecurityError(f"body too large: {self._left} bytes")
+            return self._read_length
+        return self._read_until_eof
+
+    def _read_nothing(self) -> bool:
+        return True
+
+    def _read_length(self) -> bool:
+        assert self._left is not None
+        size = len(self._body) + self._left
+        data = self._buffer[: self._left]
+        del self._buffer[: self._left]
+        self._body += data
+        self._left -= len(data)
+        if self._left and self._eof:
+            raise EOFError(f"stream ends after {len(self._body)} bytes, expected {size} bytes")
+        return not self._left
+
+    def _read_until_eof(self) -> bool:
+        self._body += self._buffer
+        self._buffer.clear()
+        if len(self._body) > MAX_BODY_SIZE:
+            raise SecurityError(
+                f"read {len(self._body)} bytes, expected no more than {MAX_BODY_SIZE} bytes"
+            )
+        return self._eof
+
+    def _read_chunks(self) -> bool:
+        """Read a chunked body (RFC 9112, 7.1)."""
+        while self._trailers is None:
+            if self._left is None:
+                line = self._read_line(SecurityError)
+                if line is None:
+                    return False
+                match = _match_chunk(line)
+                if match is None:
+                    raise SecurityError(f"invalid chunk size: {_show(line.partition(b';')[0])}")
+                size = int(match[1], 16)
+                if len(self._body) + size > MAX_BODY_SIZE:
+                    raise SecurityError(
+                        f"chunk too large: {size} bytes after {len(self._body)} bytes"
+                    )
+                if size == 0:
+                    self._trailers = Headers()
+                    break
+                self._left = size
+            if self._left and not self._read_length():
+                return False
+            if len(self._buffer) < 2:
+                if self._eof:
+                    raise EOFError(f"stream ends after {len(self._buffer)} bytes, expected 2 bytes")
+                return False
+            if not self._buffer.startswith(b"\r\n"):
+                raise ValueError("chunk without CRLF")
+            del self._buffer[:2]
+            self._left = None
+        # RFC 9112, 7.1.2: trailer fields may be discarded.
+        return self._read_fields(self._trailers)
+
+
+def _parse_status_line(line: bytes) -> tuple[int, str]:
+    # RFC 9112, 4: the space before the reason phrase is there even if the phrase is not.
+    protocol, _, rest = line.partition(b" ")
+    status, space, reason = rest.partition(b" ")
+    if not space:
+        raise ValueError(f"invalid HTTP status line: {_show(line)}")
+    if protocol != b"HTTP/1.1":
+        raise ValueError(f"unsupported protocol; expected HTTP/1.1: {_show(line)}")
+    # Of bytes, only ASCII digits are digits.
+    if not status.isdigit():
+        raise ValueError(f"invalid status code; expected integer; got {_show(status)}")
+    if len(status) != 3 or not b"100" <= status <= b"599":
+        raise ValueError(f"invalid status code; expected 100–599; got {_show(status)}")
+    if not _is_text(reason):
+        raise ValueError(f"invalid HTTP reason phrase: {_show(reason)}")
+    return int(status), reason.decode("iso-8859-1")
