@@ -41,8 +41,8 @@ GROUPS = {
 CORE = [1, 2, 3, 4, 5, 6, 7, 9, 10]
 COMPRESSION = [12, 13]
 COLUMNS = ["OK", "NON-STRICT", "INFORMATIONAL", "FAILED", "UNIMPLEMENTED"]
-# The suite reports what it saw and judges nothing: 7.1.6 is a race between a close and 256 KiB
-# of messages before it, 7.13.* are close codes that RFC 6455 section 7.4.2 leaves undefined.
+# The suite reports what it saw and judges nothing: 7.1.6 is a race between a close and the
+# 256 KiB before it, 7.13.* are close codes that RFC 6455 section 7.4.2 leaves undefined.
 ALWAYS_INFORMATIONAL = {"7.1.6", "7.13.1", "7.13.2"}
 
 Results = dict[str, dict[str, Any]]

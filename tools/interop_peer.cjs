@@ -1,0 +1,196 @@
+// The same as interop_peer.py, on Node's ws.
+"use strict";
+
+const { WebSocket, WebSocketServer } = require("ws");
+const { once } = require("node:events");
+
+const MAX_SIZE = 16 * 2 ** 20;
+const TIMEOUT = 30_000; // milliseconds, for each check
+
+function runServer() {
+  let lastClose = "none";
+  const server = new WebSocketServer({
+    host: "127.0.0.1",
+    port: 0,
+    maxPayload: MAX_SIZE,
+    handleProtocols: (offered) => offered.has("chat") && "chat",
+  });
+  server.on("listening", () => console.log(server.address().port));
+  server.on("connection", (ws) => {
+    ws.on("error", (error) => console.error(error.message));
+    ws.on("close", (code, reason) => (lastClose = `${code} ${reason}`));
+    ws.on("message", (data, isBinary) => {
+      const [command, code, reason] = isBinary ? [] : data.toString().split(" ");
+      if (command === "/fragments") {
+        ws.send("one message ", { fin: false });
+        ws.send("", { fin: false });
+        ws.send("in frames");
+      } else if (command === "/ping") {
+        ws.once("pong", (payload) => ws.send(`pong received${payload == "from the server" ? "" : "?"}`));
+        ws.ping("from the server");
+      } else if (command === "/close") {
+        ws.close(Number(code), reason);
+      } else if (command === "/last-close") {
+        ws.send(lastClose);
+      } else {
+        ws.send(data, { binary: isBinary });
+      }
+    });
+  });
+}
+
+function expect(found, wanted) {
+  if (Buffer.compare(Buffer.from(`${found}`), Buffer.from(`${wanted}`)) !== 0) {
+    throw new Error(`expected ${`${wanted}`.slice(0, 80)}, found ${`${found}`.slice(0, 80)}`);
+  }
+}
+
+function checks(url) {
+  async function open(...subprotocols) {
+    const ws = new WebSocket(url, subprotocols, { maxPayload: MAX_SIZE });
+    await once(ws, "open");
+    return ws;
+  }
+
+  async function close(ws, ...args) {
+    ws.close(...args);
+    const [code, reason] = await once(ws, "close");
+    return `${code} ${reason}`;
+  }
+
+  async function receive(ws) {
+    const [data, isBinary] = await once(ws, "message");
+    return isBinary ? data : data.toString();
+  }
+
+  async function echo(message) {
+    const ws = await open();
+    ws.send(message);
+    const reply = await receive(ws);
+    expect(typeof reply, typeof message);
+    if (typeof message === "string") expect(reply, message);
+    else expect(Buffer.compare(reply, message), 0);
+    expect(await close(ws, 1000, ""), "1000 ");
+  }
+
+  async function lastClose(wanted) {
+    // The server takes note when TCP ends, perhaps after the client.
+    let found;
+    for (let i = 0; i < 100; i++) {
+      const ws = await open();
+      ws.send("/last-close");
+      found = await receive(ws);
+      if (found === wanted) {
+        await close(ws, 1000);
+        return;
+      }
+      ws.terminate(); // leaves no close code that could be the one waited for
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    expect(found, wanted);
+  }
+
+  return {
+    text: () => echo("Grüße, 世界 🌍"),
+    binary: () => echo(Buffer.from(Array.from({ length: 256 }, (_, i) => i))),
+    empty: async () => {
+      await echo("");
+      await echo(Buffer.alloc(0));
+    },
+    boundary_sizes: async () => {
+      for (const size of [125, 126, 127, 65535, 65536]) await echo(Buffer.alloc(size, "x"));
+    },
+    large_text: () => echo("Grüße, 世界 🌍 ".repeat(150_000)),
+    large_binary: () => echo(Buffer.alloc(5 * 2 ** 20, "0123456789abcdef!")),
+    send_fragments: async () => {
+      const ws = await open();
+      ws.send("one ", { fin: false });
+      const pong = once(ws, "pong");
+      ws.ping();
+      ws.send("", { fin: false });
+      await pong;
+      ws.send("message");
+      expect(await receive(ws), "one message");
+      await close(ws, 1000);
+    },
+    receive_fragments: async () => {
+      const ws = await open();
+      ws.send("/fragments");
+      expect(await receive(ws), "one message in frames");
+      await close(ws, 1000);
+    },
+    many_messages: async () => {
+      const ws = await open();
+      const messages = Array.from({ length: 2000 }, (_, n) => `${n}`.repeat(n % 200));
+      const replies = [];
+      const all = new Promise((resolve) =>
+        ws.on("message", (data) => replies.push(data.toString()) === messages.length && resolve()),
+      );
+      messages.forEach((message) => ws.send(message));
+      await all;
+      expect(JSON.stringify(replies), JSON.stringify(messages));
+      await close(ws, 1000);
+    },
+    client_pings: async () => {
+      const ws = await open();
+      ws.ping("from the client");
+      const [payload] = await once(ws, "pong");
+      expect(payload, "from the client");
+      await close(ws, 1000);
+    },
+    server_pings: async () => {
+      const ws = await open();
+      ws.send("/ping");
+      expect(await receive(ws), "pong received");
+      await close(ws, 1000);
+    },
+    client_closes: async () => {
+      expect(await close(await open(), 4321, "möglich"), "4321 möglich");
+      await lastClose("4321 möglich");
+    },
+    client_closes_without_code: async () => {
+      expect(await close(await open()), "1005 ");
+      await lastClose("1005 ");
+    },
+    server_closes: async () => {
+      for (const code of [1000, 1001, 1011, 3000, 4999]) {
+        const ws = await open();
+        ws.send(`/close ${code} möglich`);
+        const [found, reason] = await once(ws, "close");
+        expect(`${found} ${reason}`, `${code} möglich`);
+      }
+    },
+    subprotocol: async () => {
+      const ws = await open("unknown", "chat");
+      expect(ws.protocol, "chat");
+      await close(ws, 1000);
+    },
+    no_subprotocol: async () => {
+      const ws = await open();
+      expect(ws.protocol, "");
+      await close(ws, 1000);
+    },
+  };
+}
+
+async function runClient(url) {
+  for (const [name, check] of Object.entries(checks(url))) {
+    let timer;
+    const late = new Promise((_, reject) => {
+      timer = setTimeout(() => reject(new Error("timed out")), TIMEOUT);
+    });
+    try {
+      await Promise.race([check(), late]);
+      console.log(`${name} ok`);
+    } catch (error) {
+      process.exitCode = 1;
+      console.log(`${name} FAILED: ${error.message}`);
+    }
+    clearTimeout(timer);
+  }
+  process.exit();
+}
+
+console.log(`ws ${require("ws/package.json").version}`);
+if (process.argv[2] === "server") runServer();
+else runClient(process.argv[3]);
