@@ -10,13 +10,14 @@ What the server does with a text message:
 - ``/fragments``: sends the message "one message in frames" in several frames;
 - ``/ping``: sends a ping, and "pong received" once it is answered;
 - ``/close CODE REASON``: closes;
-- ``/last-close``: sends "CODE REASON" of the connection closed last;
+- ``/seen CODE REASON``: sends "yes" if a connection has closed so, else "no";
 - otherwise, and with a binary message: sends it back.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.metadata
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -29,11 +30,16 @@ from websockets.typing import Subprotocol
 MAX_SIZE = 16 * 2**20
 TIMEOUT = 30.0  # seconds, for each check
 
-last_close = "none"
+closes: set[tuple[int | None, str | None]] = set()
 
 
 async def handler(websocket: ServerConnection) -> None:
-    global last_close
+    with contextlib.suppress(ConnectionClosed):
+        await answer(websocket)
+    closes.add((websocket.close_code, websocket.close_reason))
+
+
+async def answer(websocket: ServerConnection) -> None:
     async for message in websocket:
         match message.split(" ") if isinstance(message, str) else []:
             case ["/fragments"]:
@@ -43,11 +49,10 @@ async def handler(websocket: ServerConnection) -> None:
                 await websocket.send("pong received")
             case ["/close", code, reason]:
                 await websocket.close(int(code), reason)
-            case ["/last-close"]:
-                await websocket.send(last_close)
+            case ["/seen", code, reason]:
+                await websocket.send("yes" if (int(code), reason) in closes else "no")
             case _:
                 await websocket.send(message)
-    last_close = f"{websocket.close_code} {websocket.close_reason}"
 
 
 async def run_server() -> None:
@@ -152,12 +157,11 @@ class Checks:
         # The server takes note when TCP ends, perhaps after the client.
         for _ in range(100):
             async with self.connect() as websocket:
-                await websocket.send("/last-close")
-                found = await websocket.recv()
-                if found == "4321 möglich":
+                await websocket.send("/seen 4321 möglich")
+                if await websocket.recv() == "yes":
                     return
             await asyncio.sleep(0.02)
-        expect(found, "4321 möglich")
+        raise AssertionError("the server did not see the code and the reason")
 
     async def server_closes(self) -> None:
         for code in [1000, 1001, 1011, 3000, 4999]:
