@@ -19,27 +19,28 @@ class MultipleValuesError(LookupError):
         return repr(self.args[0]) if len(self.args) == 1 else super().__str__()
 
 
-# RFC 9110, 5.6.2: token.
+# RFC 9110 section 5.6.2: token.
 _is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 
-#: RFC 9110, 5.5: visible characters, obs-text, space and tab; above all no CR, LF or NUL, with
-#: which a value could end its line and begin another.
+#: RFC 9110 section 5.5: visible characters, obs-text, space and tab; above all no CR, LF or NUL,
+#: with which a value could end its line and begin another.
 is_valid_header_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
 
 
 class Headers(MutableMapping[str, str]):
     """
-    HTTP headers: a mapping whose keys ignore case (RFC 9110, 5.1) and may have several values.
+    HTTP headers: a mapping whose keys ignore case and may have several values.
 
-    Order, repetition and the case of names are kept for sending. Setting a key **adds** a value;
-    delete the key first to replace its values. Reading a key that has several values raises
-    :exc:`MultipleValuesError`; :meth:`get_all` reads them.
+    Order, repetition and the case of names are kept for sending (RFC 9110 section 5.1 to 5.3).
+    Setting a key **adds** a value; delete the key first to replace its values. Reading a key that
+    has several values raises :exc:`MultipleValuesError`; :meth:`get_all` reads them.
 
     It is created like a :class:`dict`: from a mapping, from pairs, from keyword arguments.
 
     Raises:
-        InvalidHeader: if a name is not a token (RFC 9110, 5.1).
-        InvalidHeaderValue: if a value has characters that a header cannot have (RFC 9110, 5.5).
+        InvalidHeader: if a name is not a token (RFC 9110 section 5.1).
+        InvalidHeaderValue: if a value has characters that no header can have (RFC 9110
+            section 5.5).
     """
 
     __slots__ = ["_dict", "_list"]
@@ -69,7 +70,7 @@ class Headers(MutableMapping[str, str]):
 
     def serialize(self) -> bytes:
         """Return the header lines and the empty line after them, as they are sent."""
-        # RFC 9110, 5.5: octets above 127 are opaque; ISO-8859-1 carries each as it is.
+        # RFC 9110 section 5.5: octets above 127 are opaque; ISO-8859-1 carries each as it is.
         return str(self).encode("iso-8859-1")
 
     # Collection methods

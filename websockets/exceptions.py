@@ -70,8 +70,8 @@ __all__ = [
     "ConcurrencyError",
 ]
 
-# RFC 6455, 7.1.5: the code of a connection that ended without a Close frame. Spelled here because
-# frames, which names the codes, imports this module.
+# RFC 6455 section 7.1.5: the code of a connection that ended without a Close frame. Spelled here
+# because frames, which names the codes, imports this module.
 _ABNORMAL_CLOSURE = 1006
 
 
@@ -149,7 +149,7 @@ class ConnectionClosedError(ConnectionClosed):
 
 class InvalidURI(WebSocketException):
     """
-    The URI cannot be connected to (RFC 6455, 3).
+    The URI cannot be connected to (RFC 6455 section 3).
 
     Args:
         uri: the URI.
@@ -184,7 +184,7 @@ class InvalidProxy(WebSocketException):
 
 
 class InvalidHandshake(WebSocketException):
-    """Base class of the failures of the opening handshake (RFC 6455, 4)."""
+    """Base class of the failures of the opening handshake (RFC 6455 section 4)."""
 
 
 class SecurityError(InvalidHandshake):
@@ -237,7 +237,7 @@ class InvalidMessage(InvalidHandshake):
 
 class InvalidMethod(InvalidHandshake):
     """
-    The method of the handshake request is not GET (RFC 6455, 4.1).
+    The method of the handshake request is not GET (RFC 6455 section 4.1).
 
     Args:
         method: the method.
@@ -253,7 +253,7 @@ class InvalidMethod(InvalidHandshake):
 
 class InvalidProtocol(InvalidHandshake):
     """
-    The handshake is not in HTTP/1.1 (RFC 6455, 4.1).
+    The handshake is not in HTTP/1.1 (RFC 6455 section 4.1).
 
     Args:
         protocol: the version found.
@@ -327,7 +327,7 @@ class InvalidHeaderValue(InvalidHeader):
 
 class InvalidOrigin(InvalidHeader):
     """
-    The request's origin is not allowed (RFC 6455, 10.2).
+    The request's origin is not allowed (RFC 6455 section 10.2).
 
     Args:
         origin: value of the ``Origin`` header, :obj:`None` if it is missing.

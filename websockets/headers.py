@@ -13,7 +13,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar, cast
 
-from .exceptions import InvalidHeaderFormat, InvalidHeaderValue
+from .datastructures import Headers, MultipleValuesError
+from .exceptions import InvalidHeader, InvalidHeaderFormat, InvalidHeaderValue, InvalidUpgrade
 from .typing import (
     ConnectionOption,
     ExtensionHeader,
@@ -102,7 +103,7 @@ class _Reader:
 
 def _parse_list(name: str, value: str, read_item: Callable[[_Reader], T]) -> list[T]:
     """
-    Parse ``1#item`` (RFC 9110, 5.6.1).
+    Parse ``1#item`` (RFC 9110 section 5.6.1).
 
     Empty items are ignored, as 5.6.1.2 requires of recipients; there must be one that is not empty.
     """
@@ -123,17 +124,75 @@ def _parse_list(name: str, value: str, read_item: Callable[[_Reader], T]) -> lis
             return items
 
 
+def get_single(headers: Headers, name: str) -> str:
+    """
+    Return the value of a header that must appear, and only once.
+
+    Args:
+        headers: headers of the message.
+        name: name of the header.
+
+    Raises:
+        InvalidHeader: if the header is missing or repeated.
+    """
+    try:
+        return headers[name]
+    except KeyError:
+        raise InvalidHeader(name) from None
+    except MultipleValuesError:
+        raise InvalidHeader(name, "multiple values") from None
+
+
+def check_upgrade(headers: Headers) -> None:
+    """
+    Check that a request asks for WebSocket, or that a response agrees to it.
+
+    RFC 6455 section 4.2.1, points 3 and 4, for requests; section 4.1, points 2 and 3 of what to
+    check in responses. Case does not matter in either.
+
+    Args:
+        headers: headers of the message.
+
+    Raises:
+        InvalidUpgrade: if ``Connection`` lacks the option ``Upgrade``, or ``Upgrade`` is not
+            ``websocket`` alone.
+        InvalidHeaderFormat: if one of them does not match its grammar.
+    """
+    connection = [
+        option for value in headers.get_all("Connection") for option in parse_connection(value)
+    ]
+    if not any(option.lower() == "upgrade" for option in connection):
+        raise InvalidUpgrade("Connection", ", ".join(connection) if connection else None)
+    upgrade = [
+        protocol for value in headers.get_all("Upgrade") for protocol in parse_upgrade(value)
+    ]
+    if len(upgrade) != 1 or upgrade[0].lower() != "websocket":
+        raise InvalidUpgrade("Upgrade", ", ".join(upgrade) if upgrade else None)
+
+
+def get_extensions(headers: Headers) -> list[ExtensionHeader]:
+    """Parse all ``Sec-WebSocket-Extensions`` headers as one list (RFC 6455 section 9.1)."""
+    values = headers.get_all("Sec-WebSocket-Extensions")
+    return [extension for value in values for extension in parse_extension(value)]
+
+
+def get_subprotocols(headers: Headers) -> list[Subprotocol]:
+    """Parse all ``Sec-WebSocket-Protocol`` headers as one list (RFC 6455 section 11.3.4)."""
+    values = headers.get_all("Sec-WebSocket-Protocol")
+    return [subprotocol for value in values for subprotocol in parse_subprotocol(value)]
+
+
 def build_host(host: str, port: int, secure: bool, *, always_include_port: bool = False) -> str:
     """
-    Build a ``Host`` header (RFC 9110, 7.2).
+    Build a ``Host`` header (RFC 9110 section 7.2).
 
     Args:
         host: name or IP address.
-        port: port; it is left out when it is the default of the scheme (RFC 6455, 4.1).
+        port: port; it is left out when it is the default of the scheme (RFC 6455 section 4.1).
         secure: whether the scheme is ``wss``.
-        always_include_port: keep the default port, as CONNECT requires (RFC 9110, 9.3.6).
+        always_include_port: keep the default port, as CONNECT requires (RFC 9110 section 9.3.6).
     """
-    # RFC 3986, 3.2.2: only in an IP literal does a host have colons.
+    # RFC 3986 section 3.2.2: only in an IP literal does a host have colons.
     if ":" in host and not host.startswith("["):
         host = f"[{host}]"
     if always_include_port or port != (443 if secure else 80):
@@ -143,7 +202,7 @@ def build_host(host: str, port: int, secure: bool, *, always_include_port: bool 
 
 def parse_connection(header: str) -> list[ConnectionOption]:
     """
-    Parse a ``Connection`` header (RFC 9110, 7.6.1).
+    Parse a ``Connection`` header (RFC 9110 section 7.6.1).
 
     Args:
         header: value of the header.
@@ -159,7 +218,7 @@ def parse_connection(header: str) -> list[ConnectionOption]:
 
 def parse_upgrade(header: str) -> list[UpgradeProtocol]:
     """
-    Parse an ``Upgrade`` header (RFC 9110, 7.8).
+    Parse an ``Upgrade`` header (RFC 9110 section 7.8).
 
     Args:
         header: value of the header.
@@ -185,7 +244,7 @@ def _read_parameter(reader: _Reader) -> ExtensionParameter:
     else:
         start = reader.pos
         value = reader.read_quoted_string()
-        # RFC 6455, 9.1: once unquoted, the value must be a token all the same.
+        # RFC 6455 section 9.1: once unquoted, the value must be a token all the same.
         if not _token_re.fullmatch(value):
             reader.fail("invalid quoted header content", start)
     reader.skip_ows()
@@ -203,7 +262,7 @@ def _read_extension(reader: _Reader) -> ExtensionHeader:
 
 def parse_extension(header: str) -> list[ExtensionHeader]:
     """
-    Parse a ``Sec-WebSocket-Extensions`` header (RFC 6455, 9.1).
+    Parse a ``Sec-WebSocket-Extensions`` header (RFC 6455 section 9.1).
 
     Args:
         header: value of the header.
@@ -220,7 +279,7 @@ def parse_extension(header: str) -> list[ExtensionHeader]:
 
 def build_extension(extensions: Sequence[ExtensionHeader]) -> str:
     """
-    Build a ``Sec-WebSocket-Extensions`` header (RFC 6455, 9.1).
+    Build a ``Sec-WebSocket-Extensions`` header (RFC 6455 section 9.1).
 
     Args:
         extensions: what :func:`parse_extension` returns.
@@ -235,7 +294,7 @@ def build_extension(extensions: Sequence[ExtensionHeader]) -> str:
 
 def parse_subprotocol(header: str) -> list[Subprotocol]:
     """
-    Parse a ``Sec-WebSocket-Protocol`` header (RFC 6455, 11.3.4).
+    Parse a ``Sec-WebSocket-Protocol`` header (RFC 6455 section 11.3.4).
 
     Args:
         header: value of the header.
@@ -253,7 +312,7 @@ def parse_subprotocol(header: str) -> list[Subprotocol]:
 
 def build_subprotocol(subprotocols: Sequence[Subprotocol]) -> str:
     """
-    Build a ``Sec-WebSocket-Protocol`` header (RFC 6455, 11.3.4).
+    Build a ``Sec-WebSocket-Protocol`` header (RFC 6455 section 11.3.4).
 
     Args:
         subprotocols: the subprotocols, in order of preference.
@@ -263,7 +322,7 @@ def build_subprotocol(subprotocols: Sequence[Subprotocol]) -> str:
 
 def validate_subprotocols(subprotocols: Sequence[Subprotocol]) -> None:
     """
-    Check the subprotocols that an application configures (RFC 6455, 4.1, point 10).
+    Check the subprotocols that an application configures (RFC 6455 section 4.1, point 10).
 
     Args:
         subprotocols: the subprotocols.
@@ -283,7 +342,7 @@ def validate_subprotocols(subprotocols: Sequence[Subprotocol]) -> None:
 
 def build_www_authenticate_basic(realm: str) -> str:
     """
-    Build a ``WWW-Authenticate`` header for Basic authentication (RFC 7617, 2).
+    Build a ``WWW-Authenticate`` header for Basic authentication (RFC 7617 section 2).
 
     Args:
         realm: name of the protection space.
@@ -299,7 +358,7 @@ def build_www_authenticate_basic(realm: str) -> str:
 
 def parse_authorization_basic(header: str) -> tuple[str, str]:
     """
-    Parse an ``Authorization`` header for Basic authentication (RFC 7617, 2).
+    Parse an ``Authorization`` header for Basic authentication (RFC 7617 section 2).
 
     Args:
         header: value of the header.
@@ -323,7 +382,7 @@ def parse_authorization_basic(header: str) -> tuple[str, str]:
     token = reader.read(_token68_re, "token68")
     if not reader.at_end():
         reader.fail("trailing data")
-    # Strict: credentials that two decoders read differently are nobody's (RFC 4648, 3.3 and 3.5).
+    # Strict: credentials that two decoders read differently are nobody's (RFC 4648 section 3).
     try:
         user_pass = binascii.a2b_base64(token.encode(), strict_mode=True)
     except binascii.Error as exc:
@@ -336,7 +395,7 @@ def parse_authorization_basic(header: str) -> tuple[str, str]:
 
 def build_authorization_basic(username: str, password: str) -> str:
     """
-    Build an ``Authorization`` header for Basic authentication (RFC 7617, 2).
+    Build an ``Authorization`` header for Basic authentication (RFC 7617 section 2).
 
     Args:
         username: user name; it cannot have a colon, at which the recipient splits.

@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable
 
-from .datastructures import Headers
+from .datastructures import Headers, MultipleValuesError
 from .exceptions import (
     HeaderLineTooLong,
     RequestLineTooLong,
@@ -43,17 +43,21 @@ MAX_LINE_LENGTH = int(os.environ.get("WEBSOCKETS_MAX_LINE_LENGTH", "8192"))
 #: Largest body of a response in bytes.
 MAX_BODY_SIZE = int(os.environ.get("WEBSOCKETS_MAX_BODY_SIZE", "1_048_576"))
 
+#: What the parsers raise for input that is not a valid message.
+PARSE_ERRORS = (EOFError, SecurityError, ValueError, MultipleValuesError, NotImplementedError)
+
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _TEXT = rb"[\t \x21-\x7e\x80-\xff]*"
 
-# RFC 9110, 5.1 and 5.5: name and value; RFC 9112, 5: no space before the colon, no line folding.
+# RFC 9110 sections 5.1 and 5.5: name and value; RFC 9112 section 5: no space before the colon, and
+# no line folding.
 _match_field = re.compile(rb"(%s):(%s)" % (_TOKEN, _TEXT)).fullmatch
 _is_token = re.compile(_TOKEN).fullmatch
-# RFC 9112, 4: reason-phrase.
+# RFC 9112 section 4: reason-phrase.
 _is_text = re.compile(_TEXT).fullmatch
-# RFC 9112, 3.2: whatever its form, a request target is made of visible ASCII characters.
+# RFC 9112 section 3.2: whatever its form, a request target is made of visible ASCII characters.
 _is_target = re.compile(rb"[\x21-\x7e]+").fullmatch
-# RFC 9110, 8.6, and RFC 9112, 7.1; the number of digits is limited for int() to be cheap.
+# RFC 9110 section 8.6, RFC 9112 section 7.1; the number of digits is limited for int() to be cheap.
 _is_length = re.compile(r"[0-9]{1,19}").fullmatch
 _match_chunk = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;%s)?" % _TEXT).fullmatch
 
@@ -68,7 +72,7 @@ class Request:
     A handshake request.
 
     Attributes:
-        path: request target (RFC 9112, 3.2): path and query.
+        path: request target (RFC 9112 section 3.2): path and query.
         headers: header fields.
         method: method; only GET opens a WebSocket.
         protocol: version of HTTP.
@@ -109,8 +113,8 @@ class Response:
     A handshake response.
 
     Attributes:
-        status_code: status (RFC 9110, 15); 101 opens the WebSocket.
-        reason_phrase: reason phrase (RFC 9112, 4).
+        status_code: status (RFC 9110 section 15); 101 opens the WebSocket.
+        reason_phrase: reason phrase (RFC 9112 section 4).
         headers: header fields.
         body: body; there is none in a 101 response.
     """
@@ -192,8 +196,8 @@ class _Parser:
         # This moves the start of the buffer; it does not copy what follows.
         del self._buffer[:end]
         self._seen = 0
-        # RFC 9112, 2.2: a recipient may take a bare LF for the end of a line. Two recipients that
-        # do not agree about it are a way to smuggle requests, so this one does not.
+        # RFC 9112 section 2.2: a recipient may take a bare LF for the end of a line. Two
+        # recipients that do not agree about it are a way to smuggle requests; this one does not.
         if not line.endswith(b"\r\n"):
             raise ValueError("line without CRLF")
         return line[:-2]
@@ -209,7 +213,7 @@ class _Parser:
             if len(headers._list) == MAX_NUM_HEADERS:
                 raise TooManyHeaders(f"expected no more than {MAX_NUM_HEADERS} headers")
             name, value = match.groups()
-            # RFC 9110, 5.5: octets above 127 are opaque; ISO-8859-1 carries each as it is.
+            # RFC 9110 section 5.5: octets above 127 are opaque; ISO-8859-1 carries each as it is.
             headers.set_insecure(name.decode("ascii"), value.strip(b" \t").decode("iso-8859-1"))
         return False
 
@@ -259,8 +263,8 @@ class RequestParser(_Parser):
                 return None
         except EOFError as exc:
             raise EOFError("connection closed while reading HTTP headers") from exc
-        # RFC 9112, 6: either header announces a body. A handshake has none, and to take one for
-        # WebSocket frames would be to read what another server would have skipped.
+        # RFC 9112 section 6: either header announces a body. A handshake has none, and to take
+        # one for WebSocket frames would be to read what another server would have skipped.
         if "Transfer-Encoding" in self._headers:
             raise NotImplementedError("transfer codings aren't supported")
         if any(length != "0" for length in self._headers.get_all("Content-Length")):
@@ -270,7 +274,7 @@ class RequestParser(_Parser):
 
 
 def _parse_request_line(line: bytes) -> tuple[str, str, str]:
-    # RFC 9112, 3: one space between the parts, not the whitespace it allows to be lenient about.
+    # RFC 9112 section 3: one space between the parts, without the leniency it allows.
     method, _, rest = line.partition(b" ")
     target, space, protocol = rest.partition(b" ")
     if not space:
@@ -287,7 +291,7 @@ class ResponseParser(_Parser):
     Parses responses on the client's side, with their bodies.
 
     After a response, :meth:`parse` goes on with the next: interim responses come before the final
-    one (RFC 9110, 15.2).
+    one (RFC 9110 section 15.2).
     """
 
     __slots__ = ("_body", "_left", "_line", "_read_body", "_trailers")
@@ -343,7 +347,7 @@ class ResponseParser(_Parser):
         return response
 
     def _choose_body(self, status_code: int) -> Callable[[], bool]:
-        """Tell how the body is delimited (RFC 9112, 6.3)."""
+        """Tell how the body is delimited (RFC 9112 section 6.3)."""
         if status_code < 200 or status_code in (204, 304):
             return self._read_nothing
         if "Transfer-Encoding" in self._headers:
@@ -385,7 +389,7 @@ class ResponseParser(_Parser):
         return self._eof
 
     def _read_chunks(self) -> bool:
-        """Read a chunked body (RFC 9112, 7.1)."""
+        """Read a chunked body (RFC 9112 section 7.1)."""
         while self._trailers is None:
             if self._left is None:
                 line = self._read_line(SecurityError)
@@ -413,12 +417,12 @@ class ResponseParser(_Parser):
                 raise ValueError("chunk without CRLF")
             del self._buffer[:2]
             self._left = None
-        # RFC 9112, 7.1.2: trailer fields may be discarded.
+        # RFC 9112 section 7.1.2: trailer fields may be discarded.
         return self._read_fields(self._trailers)
 
 
 def _parse_status_line(line: bytes) -> tuple[int, str]:
-    # RFC 9112, 4: the space before the reason phrase is there even if the phrase is not.
+    # RFC 9112 section 4: the space before the reason phrase is there even if the phrase is not.
     protocol, _, rest = line.partition(b" ")
     status, space, reason = rest.partition(b" ")
     if not space:

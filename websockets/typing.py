@@ -18,7 +18,7 @@ __all__ = [
     "ExtensionParameter",
 ]
 
-#: A message: :class:`str` for a Text frame, :class:`bytes` for a Binary frame (RFC 6455, 5.6).
+#: A message: :class:`str` for text, :class:`bytes` for binary (RFC 6455 section 5.6).
 Data = str | bytes
 
 #: What may be sent as binary.
@@ -33,16 +33,16 @@ LoggerLike = logging.Logger | logging.LoggerAdapter[Any]
 #: What may name a file.
 PathLike = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
-#: An HTTP status (RFC 9110, 15).
+#: An HTTP status (RFC 9110 section 15).
 StatusLike = http.HTTPStatus | int
 
-#: Value of an ``Origin`` header (RFC 6454, 7).
+#: Value of an ``Origin`` header (RFC 6454 section 7).
 Origin = NewType("Origin", str)
 
-#: A subprotocol in a ``Sec-WebSocket-Protocol`` header (RFC 6455, 1.9).
+#: A subprotocol in a ``Sec-WebSocket-Protocol`` header (RFC 6455 section 1.9).
 Subprotocol = NewType("Subprotocol", str)
 
-#: Name of an extension (RFC 6455, 9.1).
+#: Name of an extension (RFC 6455 section 9.1).
 ExtensionName = NewType("ExtensionName", str)
 
 #: A parameter of an extension: name and value, :obj:`None` where there is no value.
@@ -51,8 +51,8 @@ ExtensionParameter = tuple[str, str | None]
 #: An extension with its parameters in a ``Sec-WebSocket-Extensions`` header.
 ExtensionHeader = tuple[ExtensionName, Sequence[ExtensionParameter]]
 
-#: An option in a ``Connection`` header (RFC 9110, 7.6.1).
+#: An option in a ``Connection`` header (RFC 9110 section 7.6.1).
 ConnectionOption = NewType("ConnectionOption", str)
 
-#: A protocol in an ``Upgrade`` header (RFC 9110, 7.8).
+#: A protocol in an ``Upgrade`` header (RFC 9110 section 7.8).
 UpgradeProtocol = NewType("UpgradeProtocol", str)

@@ -1,4 +1,4 @@
-"""WebSocket URIs (RFC 6455, 3)."""
+"""WebSocket URIs (RFC 6455 section 3)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class WebSocketURI:
 
     @property
     def resource_name(self) -> str:
-        """What the request line asks for: path, never empty, and query (RFC 6455, 3)."""
+        """What the request line asks for: path, never empty, and query (RFC 6455 section 3)."""
         path = self.path or "/"
         return f"{path}?{self.query}" if self.query else path
 
@@ -48,12 +48,12 @@ class WebSocketURI:
         return self.username, self.password
 
 
-# RFC 3986, 2: neither can be in a URI; they would split the request line or the Host header.
+# RFC 3986 section 2: neither can be in a URI; they would split the request line or the Host header.
 _is_forbidden = re.compile(r"[\x00-\x20\x7f]").search
 
 
 def _encode(text: str) -> str:
-    """Map an IRI's component to a URI's: encode non-ASCII characters alone (RFC 3987, 3.1)."""
+    """Map a component of an IRI to a URI: encode only what is not ASCII (RFC 3987 section 3.1)."""
     return text if text.isascii() else urllib.parse.quote(text, safe="".join(map(chr, range(128))))
 
 
@@ -68,7 +68,7 @@ def parse_uri(uri: str) -> WebSocketURI:
         uri: a ``ws`` or ``wss`` URI.
 
     Raises:
-        InvalidURI: if it is not a valid one (RFC 6455, 3).
+        InvalidURI: if it is not a valid one (RFC 6455 section 3).
     """
     try:
         parts = urllib.parse.urlsplit(uri)
@@ -79,7 +79,7 @@ def parse_uri(uri: str) -> WebSocketURI:
         raise InvalidURI(uri, "scheme isn't ws or wss")
     if not host:
         raise InvalidURI(uri, "hostname isn't provided")
-    # RFC 6455, 3: fragment identifiers must not be used, and "#" must be escaped elsewhere.
+    # RFC 6455 section 3: fragment identifiers must not be used, and "#" must be escaped elsewhere.
     if "#" in uri:
         raise InvalidURI(uri, "fragment identifier is meaningless")
     if _is_forbidden(host + parts.path + parts.query):
@@ -94,7 +94,7 @@ def parse_uri(uri: str) -> WebSocketURI:
             raise InvalidURI(uri, "username provided without password")
         username = urllib.parse.unquote(username)
         password = urllib.parse.unquote(password)
-        # RFC 7617, 2: the recipient splits at the first colon.
+        # RFC 7617 section 2: the recipient splits at the first colon.
         if ":" in username:
             raise InvalidURI(uri, "username contains a colon")
     if not host.isascii():

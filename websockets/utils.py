@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["accept_key", "apply_mask", "get_socket_name"]
 
-#: RFC 6455, 1.3.
+#: RFC 6455 section 1.3.
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -20,14 +20,14 @@ def generate_key() -> str:
     """
     Return a new value for ``Sec-WebSocket-Key``.
 
-    RFC 6455, 4.1, point 7: 16 random bytes, for each connection anew, in base64.
+    RFC 6455 section 4.1, point 7: 16 random bytes, for each connection anew, in base64.
     """
     return binascii.b2a_base64(os.urandom(16), newline=False).decode()
 
 
 def accept_key(key: str) -> str:
     """
-    Return the value of ``Sec-WebSocket-Accept`` for a key (RFC 6455, 4.2.2, point 5.4).
+    Return the value of ``Sec-WebSocket-Accept`` for a key (RFC 6455 section 4.2.2, point 5.4).
 
     Args:
         key: value of ``Sec-WebSocket-Key``.

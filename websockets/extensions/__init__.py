@@ -1,4 +1,4 @@
-"""WebSocket extensions (RFC 6455, 9)."""
+"""WebSocket extensions (RFC 6455 section 9)."""
 
 from .base import ClientExtensionFactory, Extension, ServerExtensionFactory
 

@@ -1,5 +1,5 @@
 """
-What an extension is made of (RFC 6455, 9).
+What an extension is made of (RFC 6455 section 9).
 
 A factory belongs to an endpoint and negotiates; for each connection on which it succeeds, it makes
 an extension, through which the frames of that connection pass.
@@ -21,7 +21,7 @@ __all__ = ["Extension", "ClientExtensionFactory", "ServerExtensionFactory"]
 class Extension:
     """An extension on one connection."""
 
-    #: Name of the extension, as registered (RFC 6455, 11.4).
+    #: Name of the extension, as registered (RFC 6455 section 11.4).
     name: ExtensionName
 
     def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
@@ -57,7 +57,7 @@ class Extension:
 class ClientExtensionFactory:
     """Negotiates an extension for clients."""
 
-    #: Name of the extension, as registered (RFC 6455, 11.4).
+    #: Name of the extension, as registered (RFC 6455 section 11.4).
     name: ExtensionName
 
     def get_request_params(self) -> Sequence[ExtensionParameter]:
@@ -88,7 +88,7 @@ class ClientExtensionFactory:
 class ServerExtensionFactory:
     """Negotiates an extension for servers."""
 
-    #: Name of the extension, as registered (RFC 6455, 11.4).
+    #: Name of the extension, as registered (RFC 6455 section 11.4).
     name: ExtensionName
 
     def process_request_params(

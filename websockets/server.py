@@ -1,0 +1,480 @@
+"""The server's side of a connection: the opening handshake of RFC 6455 section 4.2."""
+
+from __future__ import annotations
+
+import binascii
+import http
+import re
+import time
+import types
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .datastructures import Headers, MultipleValuesError
+from .exceptions import (
+    HeaderLineTooLong,
+    InvalidHandshake,
+    InvalidHeader,
+    InvalidHeaderValue,
+    InvalidMessage,
+    InvalidMethod,
+    InvalidOrigin,
+    InvalidProtocol,
+    InvalidState,
+    InvalidUpgrade,
+    NegotiationError,
+    RequestLineTooLong,
+    TooManyHeaders,
+)
+from .extensions.base import Extension, ServerExtensionFactory
+from .headers import (
+    build_extension,
+    check_upgrade,
+    get_extensions,
+    get_single,
+    get_subprotocols,
+)
+from .http11 import PARSE_ERRORS, Request, RequestParser, Response
+from .protocol import CONNECTING, OPEN, SERVER, Protocol, State
+from .typing import ExtensionHeader, LoggerLike, Origin, StatusLike, Subprotocol
+from .utils import accept_key
+
+__all__ = ["ServerProtocol"]
+
+# RFC 9112 section 3.2 and RFC 3986 section 3.2: a host, and a port after a colon.
+_is_host = re.compile(
+    r"(?:\[[0-9A-Za-z:.%\-_~!$&'()*+,;=]+\]|[0-9A-Za-z.%\-_~!$&'()*+,;=]*)(?::[0-9]*)?"
+).fullmatch
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+# Handshakes come in bursts, and the date has seconds: the last one is kept.
+_date = (-1, "")
+
+
+def _get_date() -> str:
+    """Return the value of a ``Date`` header (RFC 9110 section 5.6.7)."""
+    global _date
+    now = int(time.time())
+    second, text = _date
+    if second != now:
+        year, month, day, hour, minute, sec, weekday, _, _ = time.gmtime(now)
+        text = (
+            f"{_DAYS[weekday]}, {day:02d} {_MONTHS[month - 1]} {year} "
+            f"{hour:02d}:{minute:02d}:{sec:02d} GMT"
+        )
+        _date = (now, text)
+    return text
+
+
+class ServerProtocol(Protocol):
+    """
+    The server's side of a connection, without I/O.
+
+    Args:
+        origins: acceptable values of the ``Origin`` header: strings, which must be equal, or
+            compiled patterns, which must match in full; :obj:`None` among them stands for requests
+            without the header. This defends against cross-site hijacking (RFC 6455 section 10.2).
+            By default, any origin is accepted.
+        extensions: extensions to negotiate, in order of preference. By default, none.
+        subprotocols: subprotocols to negotiate, in order of preference. By default, none.
+        select_subprotocol: replaces :meth:`select_subprotocol`; called with the protocol and the
+            list of the client's subprotocols.
+        state: state to start in; :attr:`State.OPEN` if the opening handshake is over.
+        max_size: largest message in bytes, None for no limit; or a tuple of the largest message and
+            the largest fragment.
+        logger: logger for this connection; ``websockets.server`` unless given.
+    """
+
+    def __init__(
+        self,
+        *,
+        origins: Sequence[Origin | re.Pattern[str] | None] | None = None,
+        extensions: Sequence[ServerExtensionFactory] | None = None,
+        subprotocols: Sequence[Subprotocol] | None = None,
+        select_subprotocol: (
+            Callable[[ServerProtocol, Sequence[Subprotocol]], Subprotocol | None] | None
+        ) = None,
+        state: State = CONNECTING,
+        max_size: int | None | tuple[int | None, int | None] = 2**20,
+        logger: LoggerLike | None = None,
+    ) -> None:
+        super().__init__(SERVER, state=state, max_size=max_size, logger=logger)
+        self.origins = origins
+        self.available_extensions = extensions
+        self.available_subprotocols = subprotocols
+        if select_subprotocol is not None:
+            self.select_subprotocol = types.MethodType(  # type: ignore[method-assign]
+                select_subprotocol, self
+            )
+        self.accept_called = False
+        if state is CONNECTING:
+            self.handshake_parser = RequestParser()
+
+    def accept(self, request: Request) -> Response:
+        """
+        Create the response that opens the connection.
+
+        If the request is not an acceptable handshake request, or negotiation fails, the response
+        says so instead, and :attr:`handshake_exc` says why.
+
+        The response may be changed before :meth:`send_response` is called with it.
+
+        Args:
+            request: the handshake request.
+
+        Returns:
+            The handshake response: status 101, or an error (400, 403, 405, 426, 500 or 505).
+        """
+        self.accept_called = True
+        try:
+            accept_header, extensions_header, protocol_header = self.process_request(request)
+        except InvalidOrigin as exc:
+            return self._refuse(request, exc, "invalid origin", http.HTTPStatus.FORBIDDEN)
+        except InvalidUpgrade as exc:
+            response = self._refuse(
+                request,
+                exc,
+                "invalid upgrade",
+                http.HTTPStatus.UPGRADE_REQUIRED,
+                "\nYou cannot access a WebSocket server directly with a browser. "
+                "You need a WebSocket client.\n",
+            )
+            # RFC 9110 section 15.5.22
+            response.headers["Upgrade"] = "websocket"
+            return response
+        except InvalidMethod as exc:
+            status = http.HTTPStatus.METHOD_NOT_ALLOWED
+            response = self._refuse(request, exc, "invalid method", status)
+            # RFC 9110 section 15.5.6
+            response.headers["Allow"] = "GET"
+            return response
+        except InvalidProtocol as exc:
+            status = http.HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
+            return self._refuse(request, exc, "invalid protocol", status)
+        except InvalidHandshake as exc:
+            status = http.HTTPStatus.BAD_REQUEST
+            response = self._refuse(request, exc, "invalid handshake", status)
+            if isinstance(exc, InvalidHeader) and exc.name == "Sec-WebSocket-Version":
+                # RFC 6455 section 4.4: tell which versions would be understood.
+                response.headers["Sec-WebSocket-Version"] = "13"
+            return response
+        except Exception as exc:
+            return self._apologize(request, exc)
+
+        headers = Headers()
+        # RFC 6455 section 4.2.2, point 5.
+        headers.set_insecure("Date", _get_date())
+        headers.set_insecure("Upgrade", "websocket")
+        headers.set_insecure("Connection", "Upgrade")
+        headers.set_insecure("Sec-WebSocket-Accept", accept_header)
+        try:
+            if extensions_header is not None:
+                headers["Sec-WebSocket-Extensions"] = extensions_header
+            if protocol_header is not None:
+                headers["Sec-WebSocket-Protocol"] = protocol_header
+        except InvalidHeaderValue as exc:
+            return self._apologize(request, exc)
+        return Response(101, "Switching Protocols", headers)
+
+    def process_request(self, request: Request) -> tuple[str, str | None, Subprotocol | None]:
+        """
+        Check a handshake request and negotiate extensions and subprotocol.
+
+        Sets :attr:`origin`, :attr:`extensions` and :attr:`subprotocol`.
+
+        Args:
+            request: the handshake request.
+
+        Returns:
+            Values of the response's ``Sec-WebSocket-Accept``, ``Sec-WebSocket-Extensions`` and
+            ``Sec-WebSocket-Protocol``; :obj:`None` for a header that is left out.
+
+        Raises:
+            InvalidHandshake: if the request is not acceptable; see :meth:`accept` for the kinds.
+        """
+        # RFC 6455 section 4.2.1, point 1: GET, and HTTP/1.1.
+        if request.method != "GET":
+            raise InvalidMethod(request.method)
+        if request.protocol != "HTTP/1.1":
+            raise InvalidProtocol(request.protocol)
+        headers = request.headers
+        # Points 3 and 4.
+        check_upgrade(headers)
+        # Point 2; RFC 9112 section 3.2 requires to refuse none, several, or a malformed one.
+        host = get_single(headers, "Host")
+        if not _is_host(host):
+            raise InvalidHeaderValue("Host", host)
+        # Point 5: base64 that decodes to 16 bytes.
+        key = get_single(headers, "Sec-WebSocket-Key")
+        try:
+            raw_key = binascii.a2b_base64(key.encode(), strict_mode=True)
+        except binascii.Error as exc:
+            raise InvalidHeaderValue("Sec-WebSocket-Key", key) from exc
+        if len(raw_key) != 16:
+            raise InvalidHeaderValue("Sec-WebSocket-Key", key)
+        # Point 6.
+        if (sec_version := get_single(headers, "Sec-WebSocket-Version")) != "13":
+            raise InvalidHeaderValue("Sec-WebSocket-Version", sec_version)
+        # Points 7 to 9.
+        origin = self.process_origin(headers)
+        extensions_header, extensions = self.process_extensions(headers)
+        subprotocol = self.process_subprotocol(headers)
+
+        self.origin = origin
+        self.extensions = extensions
+        self.subprotocol = subprotocol
+        return accept_key(key), extensions_header, subprotocol
+
+    def process_origin(self, headers: Headers) -> Origin | None:
+        """
+        Check the request's origin (RFC 6455 sections 4.2.2, point 4, and 10.2).
+
+        Args:
+            headers: headers of the request.
+
+        Returns:
+            The origin, :obj:`None` if there is no such header.
+
+        Raises:
+            InvalidHeader: if the header is repeated.
+            InvalidOrigin: if the origin is not acceptable.
+        """
+        try:
+            value = headers.get("Origin")
+        except MultipleValuesError:
+            # RFC 6454 section 7.3
+            raise InvalidHeader("Origin", "multiple values") from None
+        origin = None if value is None else Origin(value)
+        if self.origins is not None and not any(
+            allowed.fullmatch(origin) is not None
+            if isinstance(allowed, re.Pattern) and origin is not None
+            else allowed == origin
+            for allowed in self.origins
+        ):
+            raise InvalidOrigin(origin)
+        return origin
+
+    def process_extensions(self, headers: Headers) -> tuple[str | None, list[Extension]]:
+        """
+        Negotiate extensions (RFC 6455 section 9.1).
+
+        For each extension that the client offers, in its order, the first factory of that name that
+        accepts the parameters wins. Offers that nobody accepts are declined.
+
+        Args:
+            headers: headers of the request.
+
+        Returns:
+            Value of the response's ``Sec-WebSocket-Extensions``, :obj:`None` to leave it out, and
+            the extensions.
+
+        Raises:
+            InvalidHeaderFormat: if the header does not match its grammar.
+        """
+        accepted_headers: list[ExtensionHeader] = []
+        accepted: list[Extension] = []
+        # Section 9.1 has the handshake fail on a malformed header, whether it is of use or not.
+        for name, offered_params in get_extensions(headers):
+            for factory in self.available_extensions or ():
+                if factory.name != name:
+                    continue
+                try:
+                    params, extension = factory.process_request_params(offered_params, accepted)
+                except NegotiationError:
+                    continue
+                accepted_headers.append((name, params))
+                accepted.append(extension)
+                break
+        return (build_extension(accepted_headers) if accepted else None), accepted
+
+    def process_subprotocol(self, headers: Headers) -> Subprotocol | None:
+        """
+        Negotiate the subprotocol (RFC 6455 section 4.2.2, point 5).
+
+        Args:
+            headers: headers of the request.
+
+        Returns:
+            The subprotocol, :obj:`None` for none.
+
+        Raises:
+            InvalidHeaderFormat: if the header does not match its grammar.
+            NegotiationError: if there is no subprotocol to agree on.
+        """
+        return self.select_subprotocol(get_subprotocols(headers))
+
+    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
+        """
+        Pick a subprotocol among those that the client offers.
+
+        If the server has no subprotocols, none is picked. Else the client must offer one of them,
+        and the first in the server's order that the client offers is picked. Override it to have
+        other rules.
+
+        Args:
+            subprotocols: the client's subprotocols, in its order.
+
+        Returns:
+            The subprotocol, :obj:`None` for none.
+
+        Raises:
+            NegotiationError: to refuse the connection with status 400.
+        """
+        if not self.available_subprotocols:
+            return None
+        if not subprotocols:
+            raise NegotiationError("missing subprotocol")
+        for subprotocol in self.available_subprotocols:
+            if subprotocol in subprotocols:
+                return subprotocol
+        raise NegotiationError(
+            f"invalid subprotocol; expected one of {', '.join(self.available_subprotocols)}"
+        )
+
+    def reject(self, status: StatusLike, text: str) -> Response:
+        """
+        Create a response that refuses the connection.
+
+        The response may be changed before :meth:`send_response` is called with it.
+
+        Args:
+            status: HTTP status.
+            text: body, sent as plain text in UTF-8.
+
+        Raises:
+            ValueError: if the status is not a registered one.
+        """
+        status = http.HTTPStatus(status)
+        body = text.encode()
+        headers = Headers()
+        headers["Date"] = _get_date()
+        headers["Connection"] = "close"
+        headers["Content-Length"] = str(len(body))
+        headers["Content-Type"] = "text/plain; charset=utf-8"
+        return Response(status.value, status.phrase, headers, body)
+
+    def send_response(self, response: Response) -> None:
+        """
+        Send the handshake response: open the connection, or refuse it.
+
+        Args:
+            response: what :meth:`accept` or :meth:`reject` returned, or another response.
+
+        Raises:
+            InvalidState: if the status is 101 and the handshake is over.
+        """
+        opens = response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS
+        if opens and self._state is not CONNECTING:
+            raise InvalidState(f"connection is {self._state.name.lower()}")
+        data = response.serialize()
+        if self.debug:
+            self.logger.debug("> HTTP/1.1 %d %s", response.status_code, response.reason_phrase)
+            for key, value in response.headers.raw_items():
+                self.logger.debug("> %s: %s", key, value)
+            if response.body:
+                self.logger.debug("> [body] (%d bytes)", len(response.body))
+        if opens:
+            self.writes.append(data)
+            self.state = OPEN
+            self.logger.info("connection open")
+            return
+        self.logger.info(
+            "connection rejected (%d %s)" if self.accept_called else "HTTP response sent (%d %s)",
+            response.status_code,
+            response.reason_phrase,
+        )
+        if not self.eof_sent:
+            self.writes.append(data)
+            self.send_eof()
+        self._ignore_input()
+
+    def receive_handshake(self) -> None:
+        parser = self.handshake_parser
+        assert isinstance(parser, RequestParser)
+        try:
+            request = parser.parse()
+        except RequestLineTooLong as exc:
+            status = http.HTTPStatus.REQUEST_URI_TOO_LONG
+            self._refuse_message(exc, "request line too long", status)
+        except (HeaderLineTooLong, TooManyHeaders) as exc:
+            status = http.HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            self._refuse_message(exc, "header fields too large", status)
+        except PARSE_ERRORS as exc:
+            invalid = InvalidMessage("did not receive a valid HTTP request")
+            invalid.__cause__ = exc
+            # RFC 9112 sections 2.2 and 5.1: 400, unless nobody is there any more.
+            gone = isinstance(exc, EOFError)
+            self._refuse_message(
+                invalid, "no valid HTTP request", None if gone else http.HTTPStatus.BAD_REQUEST
+            )
+        else:
+            if request is None:
+                return
+            if self.debug:
+                self.logger.debug("< %s %s %s", request.method, request.path, request.protocol)
+                for key, value in request.headers.raw_items():
+                    self.logger.debug("< %s: %s", key, value)
+            self.events.append(request)
+            self.handshake_parser_done()
+
+    def _refuse(
+        self,
+        request: Request,
+        exc: Exception,
+        what: str,
+        status: http.HTTPStatus,
+        hint: str = "",
+    ) -> Response:
+        """Create the response to a request that is the client's fault."""
+        self.handshake_exc = request._exception = exc
+        if self.debug:
+            self.logger.debug("! %s", what, exc_info=True)
+        return self.reject(status, _explain(exc) + hint)
+
+    def _apologize(self, request: Request, exc: Exception) -> Response:
+        """Create the response for when something that the application plugged in has failed."""
+        self.handshake_exc = request._exception = exc
+        self.logger.error("opening handshake failed", exc_info=True)
+        return self.reject(
+            http.HTTPStatus.INTERNAL_SERVER_ERROR,
+            "Failed to open a WebSocket connection.\nSee server log for more information.\n",
+        )
+
+    def _refuse_message(self, exc: Exception, what: str, status: http.HTTPStatus | None) -> None:
+        """Answer, with a status or not at all, what is no request, and hear no more."""
+        self.handshake_exc = exc
+        if self.debug:
+            self.logger.debug("! %s", what, exc_info=True)
+        if status is not None:
+            self.send_response(self.reject(status, _explain(exc)))
+            return
+        self.send_eof()
+        self._ignore_input()
+
+    def _ignore_input(self) -> None:
+        self.handshake_parser = None
+        self.ended = True
+
+
+def _explain(exc: BaseException) -> str:
+    reasons = []
+    cause: BaseException | None = exc
+    while cause is not None:
+        reasons.append(str(cause))
+        cause = cause.__cause__
+    return f"Failed to open a WebSocket connection: {'; '.join(reasons)}.\n"
+
+
+class ServerConnection(ServerProtocol):
+    """Former name of :class:`ServerProtocol`. Deprecated."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        warnings.warn(
+            "ServerConnection was renamed to ServerProtocol",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        super().__init__(*args, **kwargs)
