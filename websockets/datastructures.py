@@ -111,6 +111,26 @@ class Headers(MutableMapping[str, str]):
         self._dict.setdefault(key.lower(), []).append(value)
         self._list.append((key, value))
 
+    def extend_insecure(self, items: list[tuple[str, str]]) -> None:
+        """
+        Add several values without checking them.
+
+        Args:
+            items: names and values; see :meth:`set_insecure`.
+        """
+        self._list += items
+        values_by_key = self._dict
+        for key, value in items:
+            key = key.lower()
+            if key in values_by_key:
+                values_by_key[key].append(value)
+            else:
+                values_by_key[key] = [value]
+
+    def count_lines(self) -> int:
+        """Return the number of header lines; :func:`len` is the number of names."""
+        return len(self._list)
+
     def __delitem__(self, key: str) -> None:
         key_lower = key.lower()
         del self._dict[key_lower]

@@ -45,6 +45,7 @@ _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 # RFC 9110: token (5.6.2), OWS (5.6.3), quoted-string (5.6.4), protocol (7.8), token68 (11.2).
 _token_re = re.compile(_TOKEN)
 _ows_re = re.compile(r"[ \t]*")
+_separator_re = re.compile(r"[ \t]*+((?:,[ \t]*+)*+)")
 _quoted_string_re = re.compile(
     r'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 )
@@ -87,6 +88,17 @@ class _Reader:
         self.skip_ows()
         return True
 
+    def skip_separator(self) -> bool:
+        """Go past commas, of which there must be one, or the end; return whether items follow."""
+        match = _separator_re.match(self.value, self.pos)
+        assert match is not None  # it matches nothing, too
+        self.pos = match.end()
+        if self.pos == len(self.value):
+            return False
+        if not match[1]:
+            self.fail("expected comma")
+        return True
+
     def read(self, pattern: re.Pattern[str], what: str) -> str:
         match = pattern.match(self.value, self.pos)
         if match is None:
@@ -108,20 +120,20 @@ def _parse_list(name: str, value: str, read_item: Callable[[_Reader], T]) -> lis
     Empty items are ignored, as 5.6.1.2 requires of recipients; there must be one that is not empty.
     """
     reader = _Reader(name, value)
-    while reader.skip(","):
-        pass
-    items = []
-    while True:
+    if reader.at(","):
+        reader.skip_separator()
+    items = [read_item(reader)]
+    while reader.skip_separator():
         items.append(read_item(reader))
-        reader.skip_ows()
-        if reader.at_end():
-            return items
-        if not reader.at(","):
-            reader.fail("expected comma")
-        while reader.skip(","):
-            pass
-        if reader.at_end():
-            return items
+    return items
+
+
+def _parse_tokens(name: str, value: str) -> list[str]:
+    """Parse ``1#token``."""
+    # Nearly always there is one.
+    if _token_re.fullmatch(value):
+        return [value]
+    return _parse_list(name, value, _Reader.read_token)
 
 
 def get_single(headers: Headers, name: str) -> str:
@@ -213,7 +225,7 @@ def parse_connection(header: str) -> list[ConnectionOption]:
     Raises:
         InvalidHeaderFormat: if the value does not match the grammar.
     """
-    return cast(list[ConnectionOption], _parse_list("Connection", header, _Reader.read_token))
+    return cast(list[ConnectionOption], _parse_tokens("Connection", header))
 
 
 def parse_upgrade(header: str) -> list[UpgradeProtocol]:
@@ -305,9 +317,7 @@ def parse_subprotocol(header: str) -> list[Subprotocol]:
     Raises:
         InvalidHeaderFormat: if the value does not match the grammar.
     """
-    return cast(
-        list[Subprotocol], _parse_list("Sec-WebSocket-Protocol", header, _Reader.read_token)
-    )
+    return cast(list[Subprotocol], _parse_tokens("Sec-WebSocket-Protocol", header))
 
 
 def build_subprotocol(subprotocols: Sequence[Subprotocol]) -> str:

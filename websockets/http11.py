@@ -50,16 +50,25 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _TEXT = rb"[\t \x21-\x7e\x80-\xff]*"
 
 # RFC 9110 sections 5.1 and 5.5: name and value; RFC 9112 section 5: no space before the colon, and
-# no line folding.
-_match_field = re.compile(rb"(%s):(%s)" % (_TOKEN, _TEXT)).fullmatch
+# no line folding. Possessive, for a hostile line to be refused in linear time.
+_find_fields = re.compile(
+    r"^([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([\t \x21-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff]|)"
+    r"[ \t]*+\r\n",
+    re.MULTILINE,
+).findall
 _is_token = re.compile(_TOKEN).fullmatch
+# RFC 9112 section 3: one space between the parts, without the leniency it allows. Section 3.2:
+# whatever its form, a request target is made of visible ASCII characters.
+_match_request_line = re.compile(
+    r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) (HTTP/1\.[01])"
+).fullmatch
 # RFC 9112 section 4: reason-phrase.
 _is_text = re.compile(_TEXT).fullmatch
-# RFC 9112 section 3.2: whatever its form, a request target is made of visible ASCII characters.
-_is_target = re.compile(rb"[\x21-\x7e]+").fullmatch
 # RFC 9110 section 8.6, RFC 9112 section 7.1; the number of digits is limited for int() to be cheap.
 _is_length = re.compile(r"[0-9]{1,19}").fullmatch
 _match_chunk = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;%s)?" % _TEXT).fullmatch
+
+_BARE_LF = "line without CRLF"
 
 
 def _show(data: bytes) -> str:
@@ -101,10 +110,10 @@ class Request:
         Raises:
             ValueError: if method, path or protocol have characters that would break the line.
         """
-        line = f"{self.method} {self.path} {self.protocol}".encode("ascii")
-        if not all(map(_is_target, line.split(b" ", 2))):
-            raise ValueError(f"invalid HTTP request line: {_show(line)}")
-        return line + b"\r\n" + self.headers.serialize()
+        line = f"{self.method} {self.path} {self.protocol}"
+        if not _match_request_line(line):
+            raise ValueError(f"invalid HTTP request line: {line}")
+        return line.encode("ascii") + b"\r\n" + self.headers.serialize()
 
 
 @dataclasses.dataclass
@@ -186,7 +195,7 @@ class _Parser:
         end = self._buffer.find(b"\n", self._seen) + 1
         size = end or len(self._buffer)
         if size > MAX_LINE_LENGTH:
-            raise too_long(f"read {size} bytes, expected no more than {MAX_LINE_LENGTH} bytes")
+            raise _too_long(too_long, size)
         if not end:
             if self._eof:
                 raise EOFError(f"stream ends after {size} bytes, before end of line")
@@ -199,33 +208,72 @@ class _Parser:
         # RFC 9112 section 2.2: a recipient may take a bare LF for the end of a line. Two
         # recipients that do not agree about it are a way to smuggle requests; this one does not.
         if not line.endswith(b"\r\n"):
-            raise ValueError("line without CRLF")
+            raise ValueError(_BARE_LF)
         return line[:-2]
 
     def _read_fields(self, headers: Headers) -> bool:
         """Read header lines; return whether the empty line after them has been read."""
-        while (line := self._read_line(HeaderLineTooLong)) is not None:
-            if not line:
-                return True
-            match = _match_field(line)
-            if match is None:
-                raise ValueError(_explain_field(line))
-            if len(headers._list) == MAX_NUM_HEADERS:
-                raise TooManyHeaders(f"expected no more than {MAX_NUM_HEADERS} headers")
-            name, value = match.groups()
-            # RFC 9110 section 5.5: octets above 127 are opaque; ISO-8859-1 carries each as it is.
-            headers.set_insecure(name.decode("ascii"), value.strip(b" \t").decode("iso-8859-1"))
-        return False
+        buffer = self._buffer
+        if buffer.startswith(b"\r\n"):
+            del buffer[:2]
+            self._seen = 0
+            return True
+        # All lines that have arrived are read at once: up to the empty line, else to the last one.
+        end = buffer.find(b"\r\n\r\n", max(0, self._seen - 1)) + 2
+        complete = end >= 2
+        if not complete:
+            end = buffer.rfind(b"\n", self._seen) + 1
+            size = len(buffer) - end
+            if size > MAX_LINE_LENGTH:
+                raise _too_long(HeaderLineTooLong, size)
+            self._seen = size
+        if end:
+            _parse_fields(bytes(buffer[:end]), headers)
+            del buffer[:end]
+        if complete:
+            del buffer[:2]
+            self._seen = 0
+        elif self._eof:
+            raise EOFError(f"stream ends after {len(buffer)} bytes, before end of line")
+        return complete
 
 
-def _explain_field(line: bytes) -> str:
+def _too_long(exc_type: type[SecurityError], size: int) -> SecurityError:
+    return exc_type(f"read {size} bytes, expected no more than {MAX_LINE_LENGTH} bytes")
+
+
+def _parse_fields(data: bytes, headers: Headers) -> None:
+    """Parse complete header lines."""
+    # RFC 9110 section 5.5: octets above 127 are opaque; ISO-8859-1 carries each as it is.
+    text = data.decode("iso-8859-1")
+    count = text.count("\n")
+    if len(text) > MAX_LINE_LENGTH:
+        size = max(map(len, text.split("\n"))) + 1
+        if size > MAX_LINE_LENGTH:
+            raise _too_long(HeaderLineTooLong, size)
+    if headers.count_lines() + count > MAX_NUM_HEADERS:
+        raise TooManyHeaders(f"expected no more than {MAX_NUM_HEADERS} headers")
+    fields = _find_fields(text)
+    # Each match is one line, so a line that does not match is missing.
+    if len(fields) != count:
+        for line in data.split(b"\n")[:-1]:
+            _explain_field(line)
+    headers.extend_insecure(fields)
+
+
+def _explain_field(line: bytes) -> None:
+    """Raise the exception for a header line that does not match the grammar."""
+    if not line.endswith(b"\r"):
+        raise ValueError(_BARE_LF)
+    line = line[:-1]
     name, colon, value = line.partition(b":")
     if not colon:
-        return f"invalid HTTP header line: {_show(line)}"
+        raise ValueError(f"invalid HTTP header line: {_show(line)}")
     if not _is_token(name):
-        return f"invalid HTTP header name: {_show(name)}"
+        raise ValueError(f"invalid HTTP header name: {_show(name)}")
     value = value.strip(b" \t")
-    return f"invalid HTTP header value: {_show(value)}"
+    if not _is_text(value):
+        raise ValueError(f"invalid HTTP header value: {_show(value)}")
 
 
 class RequestParser(_Parser):
@@ -274,16 +322,13 @@ class RequestParser(_Parser):
 
 
 def _parse_request_line(line: bytes) -> tuple[str, str, str]:
-    # RFC 9112 section 3: one space between the parts, without the leniency it allows.
-    method, _, rest = line.partition(b" ")
-    target, space, protocol = rest.partition(b" ")
-    if not space:
+    match = _match_request_line(line.decode("iso-8859-1"))
+    if match is None:
+        if line.count(b" ") >= 2 and line.split(b" ", 2)[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
+            raise ValueError(f"unsupported protocol; expected HTTP/1.1 or HTTP/1.0: {_show(line)}")
         raise ValueError(f"invalid HTTP request line: {_show(line)}")
-    if protocol not in (b"HTTP/1.1", b"HTTP/1.0"):
-        raise ValueError(f"unsupported protocol; expected HTTP/1.1 or HTTP/1.0: {_show(line)}")
-    if not _is_token(method) or not _is_target(target):
-        raise ValueError(f"invalid HTTP request line: {_show(line)}")
-    return method.decode("ascii"), target.decode("ascii"), protocol.decode("ascii")
+    method, target, protocol = match.groups()
+    return method, target, protocol
 
 
 class ResponseParser(_Parser):

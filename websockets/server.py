@@ -166,10 +166,14 @@ class ServerProtocol(Protocol):
 
         headers = Headers()
         # RFC 6455 section 4.2.2, point 5.
-        headers.set_insecure("Date", _get_date())
-        headers.set_insecure("Upgrade", "websocket")
-        headers.set_insecure("Connection", "Upgrade")
-        headers.set_insecure("Sec-WebSocket-Accept", accept_header)
+        headers.extend_insecure(
+            [
+                ("Date", _get_date()),
+                ("Upgrade", "websocket"),
+                ("Connection", "Upgrade"),
+                ("Sec-WebSocket-Accept", accept_header),
+            ]
+        )
         try:
             if extensions_header is not None:
                 headers["Sec-WebSocket-Extensions"] = extensions_header
