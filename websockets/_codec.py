@@ -203,13 +203,12 @@ class FrameReader:
         masked: whether frames must be masked, as a server expects, or must not be.
         max_message: largest message in bytes; None for no limit.
         max_fragment: largest payload of a data frame in bytes; None for no limit.
-        extended: whether extensions are in use. Then reserved bits are handed on, text is not
+        extended: whether extensions are in use; may be set until the first read. Then reserved bits are handed on, text is not
             checked, as it is not text yet, and whoever decodes keeps ``message_size``.
     """
 
     __slots__ = (
         "_error",
-        "_extended",
         "_fin",
         "_in_payload",
         "_key",
@@ -224,6 +223,7 @@ class FrameReader:
         "_rsv",
         "_source",
         "_validator",
+        "extended",
         "message_size",
     )
 
@@ -237,7 +237,7 @@ class FrameReader:
         self._masked = masked
         self._max_message = max_message
         self._max_fragment = max_fragment
-        self._extended = extended
+        self.extended = extended
 
         # Bytes fed and not parsed yet: _source[_position:].
         self._source: BytesLike = b""
@@ -315,7 +315,7 @@ class FrameReader:
             Strings for text frames, bytes for binary ones.
         """
         messages: list[str | bytes] = []
-        if self._extended:
+        if self.extended:
             return messages
         try:
             while len(messages) < limit and (self._in_payload or self._read_header()):
@@ -396,7 +396,7 @@ class FrameReader:
         if masked != self._masked:
             # RFC 6455 section 5.1: clients mask, servers do not.
             raise ProtocolError("incorrect masking")
-        if rsv and not self._extended:
+        if rsv and not self.extended:
             raise ProtocolError("reserved bits must be 0")
         if opcode >= 8:
             # RFC 6455 section 5.5
@@ -457,7 +457,7 @@ class FrameReader:
 
         opcode = self._opcode
         first = opcode or self._message_opcode
-        if first == 1 and opcode < 8 and not self._extended:
+        if first == 1 and opcode < 8 and not self.extended:
             if complete and filled == 0 and self._fin and opcode == 1:
                 chunk.decode()
             elif chunk or complete:
@@ -475,6 +475,6 @@ class FrameReader:
         self._in_payload = False
         if opcode < 8:
             self._message_opcode = 0 if self._fin else first
-            if not self._extended:
+            if not self.extended:
                 self.message_size = 0 if self._fin else self.message_size + self._length
         return chunk

@@ -400,12 +400,12 @@ cdef class FrameReader:
         masked: whether frames must be masked, as a server expects, or must not be.
         max_message: largest message in bytes; None for no limit.
         max_fragment: largest payload of a data frame in bytes; None for no limit.
-        extended: whether extensions are in use. Then reserved bits are handed on, text is not
+        extended: whether extensions are in use; may be set until the first read. Then reserved bits are handed on, text is not
             checked, as it is not text yet, and whoever decodes keeps ``message_size``.
     """
 
     cdef bint _masked
-    cdef bint _extended
+    cdef public bint extended
     cdef bint _limit_message
     cdef bint _limit_fragment
     cdef uint64_t _max_message
@@ -444,7 +444,7 @@ cdef class FrameReader:
 
     def __cinit__(self, bint masked, max_message=None, max_fragment=None, bint extended=False):
         self._masked = masked
-        self._extended = extended
+        self.extended = extended
         if max_message is not None:
             self._limit_message, self._max_message = True, max_message
         if max_fragment is not None:
@@ -546,7 +546,7 @@ cdef class FrameReader:
         cdef list messages = []
         cdef object payload
         cdef Py_ssize_t count = 0
-        if self._extended:
+        if self.extended:
             self._keep()
             return messages
         try:
@@ -683,7 +683,7 @@ cdef class FrameReader:
         if masked != self._masked:
             # RFC 6455 section 5.1: clients mask, servers do not.
             raise ProtocolError("incorrect masking")
-        if rsv and not self._extended:
+        if rsv and not self.extended:
             raise ProtocolError("reserved bits must be 0")
         if opcode >= 8:
             # RFC 6455 section 5.5
@@ -740,7 +740,7 @@ cdef class FrameReader:
         """Read and unmask what there is of the payload; return it when it is complete."""
         cdef uint64_t available = self._end - self._position
         cdef int first = self._opcode or self._message_opcode
-        cdef bint text = first == 1 and self._opcode < 8 and not self._extended
+        cdef bint text = first == 1 and self._opcode < 8 and not self.extended
         cdef object payload
         if self._payload is NULL and available >= self._length:
             payload = self._whole_payload(text, decode)
@@ -755,7 +755,7 @@ cdef class FrameReader:
             if text:
                 self._remember(payload)
             self._message_opcode = 0 if self._fin else first
-            if not self._extended:
+            if not self.extended:
                 self.message_size = 0 if self._fin else self.message_size + self._length
         return payload
 

@@ -1,0 +1,823 @@
+"""The connection on asyncio, the same for both sides: waiting, waking, reading and writing."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import logging
+import uuid
+import weakref
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, cast
+
+from ..codec import READ_SIZE
+from ..exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
+from ..frames import BINARY, CONT, TEXT, CloseCode, Opcode
+from ..protocol import CLOSING, OPEN, Protocol, State
+from ..session import FragmentDecoder, Incoming, Session, Timeout, convert
+from ..typing import BytesLike, Data, DataLike, LoggerLike, Subprotocol
+from .delivery import Waiter
+
+if TYPE_CHECKING:
+    from ..http11 import Request, Response
+
+__all__ = ["Connection"]
+
+# How many messages and frames are handled in one callback: other connections have their turn then.
+BATCH_SIZE = 256
+
+# A write of this size is not joined with others: the copy would cost more than a system call.
+LARGE_WRITE = 64 * 1024
+
+# The buffers that the connections of an event loop receive into, one for each loop: what arrives is
+# parsed, or copied, before another connection is served.
+_shared_buffers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview]
+_shared_buffers = weakref.WeakKeyDictionary()
+
+
+def shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
+    buffer = _shared_buffers.get(loop)
+    if buffer is None:
+        buffer = _shared_buffers[loop] = memoryview(bytearray(READ_SIZE))
+    return buffer
+
+
+class Connection(asyncio.BufferedProtocol):
+    """A WebSocket connection: what clients and servers have in common.
+
+    Iterate over it to receive messages::
+
+        async for message in websocket:
+            ...
+
+    Args:
+        protocol: state machine of this side.
+        ping_interval: seconds between keepalive pings; None for no keepalive.
+        ping_timeout: seconds to wait for a sign of life after such a ping; None for ever.
+        close_timeout: seconds that closing may take; None for any.
+        max_queue: messages to hold until reading stops, or a tuple of that and of the number at
+            which it goes on; None for no limit.
+        write_limit: bytes in the write buffer at which :meth:`send` starts to wait, or a tuple of
+            that and of the number at which it goes on.
+    """
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        *,
+        ping_interval: float | None = 20,
+        ping_timeout: float | None = 20,
+        close_timeout: float | None = 10,
+        max_queue: int | None | tuple[int | None, int | None] = 16,
+        write_limit: int | tuple[int, int | None] = 2**15,
+    ) -> None:
+        # Identity
+        self.protocol = protocol
+        self.loop = asyncio.get_running_loop()
+        self.logger: LoggerLike = logging.LoggerAdapter(protocol.logger, {"websocket": self})
+        protocol.logger = self.logger
+        #: Opening handshake request, None before it.
+        self.request: Request | None = None
+        #: Opening handshake response, None before it.
+        self.response: Response | None = None
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+
+        # Receiving
+        self.session: Session[asyncio.Future[float]] = Session(
+            protocol,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            close_timeout=close_timeout,
+            max_queue=max_queue,
+        )
+        self._reader = protocol.reader
+        self._messages = self.session.messages
+        self._buffer = shared_buffer(self.loop)
+        self._receiving: str | None = None  # the method that waits for a message, if any
+        self._waiter: Waiter | None = None  # what it waits on
+        self._reading_paused = False
+        self._budget = 0  # what is left of the batch
+        self._continuing = False  # whether the next batch is scheduled
+
+        # Sending
+        if isinstance(write_limit, int):
+            self.write_limit_high, self.write_limit_low = write_limit, None
+        else:
+            self.write_limit_high, self.write_limit_low = write_limit
+        self._corked: list[bytes] = []  # frames to leave in one write
+        self._corked_size = 0
+        self._in_batch = False  # whether messages are being delivered
+        self._in_turn = False  # whether something was written in this turn of the event loop
+        self._write_paused = False
+        self._write_waiters: collections.deque[asyncio.Future[None]] = collections.deque()
+        self._fragmenting: asyncio.Future[None] | None = None  # done when the message has ended
+
+        # Ending
+        self._timer: asyncio.TimerHandle | None = None
+        self._lost = False
+        self._lost_waiters: list[asyncio.Future[None]] = []
+        self._lost_exc: BaseException | None = None  # why the connection was lost
+
+    # Public attributes
+
+    @property
+    def id(self) -> uuid.UUID:
+        """Unique identifier of the connection, useful in logs."""
+        return self.protocol.id
+
+    @id.setter
+    def id(self, id: uuid.UUID) -> None:
+        self.protocol.id = id
+
+    @property
+    def debug(self) -> bool:
+        """Whether frames are logged."""
+        return self.protocol.debug
+
+    @property
+    def latency(self) -> float:
+        """Seconds from the last ping that was answered to its pong; 0 before the first."""
+        return self.session.pings.latency
+
+    @property
+    def local_address(self) -> Any:
+        """Local address of the connection: for IPv4, a tuple of host and port."""
+        return self.transport.get_extra_info("sockname")
+
+    @property
+    def remote_address(self) -> Any:
+        """Remote address of the connection: for IPv4, a tuple of host and port."""
+        return self.transport.get_extra_info("peername")
+
+    @property
+    def state(self) -> State:
+        """State of the connection (RFC 6455 sections 4.1 and 7.1).
+
+        There is seldom a reason to look: call :meth:`recv` or :meth:`send` and be ready for
+        :exc:`~websockets.exceptions.ConnectionClosed`.
+        """
+        return self.protocol.state
+
+    @property
+    def subprotocol(self) -> Subprotocol | None:
+        """Subprotocol that was negotiated, None if there is none (RFC 6455 section 1.9)."""
+        return self.protocol.subprotocol
+
+    @property
+    def close_code(self) -> int | None:
+        """Close code of the peer, None while the connection is not closed (section 7.1.5)."""
+        return self.protocol.close_code
+
+    @property
+    def close_reason(self) -> str | None:
+        """Close reason of the peer, None while the connection is not closed (section 7.1.6)."""
+        return self.protocol.close_reason
+
+    @property
+    def close_exc(self) -> ConnectionClosed:
+        """Exception that says how the connection ended, its cause being why.
+
+        Raises:
+            AssertionError: if the connection is not closed.
+        """
+        exc = self.protocol.close_exc
+        exc.__cause__ = self._lost_exc
+        return exc
+
+    # Public methods
+
+    async def __aenter__(self) -> Connection:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc_type is None:
+            await self.close()
+        else:
+            await self.close(CloseCode.INTERNAL_ERROR)
+
+    def __aiter__(self) -> AsyncIterator[Data]:
+        """Iterate over the messages.
+
+        The iteration ends when the connection is closed with code 1000, 1001 or 1005.
+
+        Raises:
+            ConnectionClosedError: if it is closed in another way.
+        """
+        return self
+
+    async def __anext__(self) -> Data:
+        messages = self._messages
+        if messages and self._receiving is None and not self.session.full:
+            message = messages[0]
+            if type(message) is not Incoming:
+                return messages.popleft()  # type: ignore[return-value]
+        try:
+            return await self.recv()
+        except ConnectionClosedOK:
+            raise StopAsyncIteration from None
+
+    async def recv(self, decode: bool | None = None) -> Data:
+        """Receive the next message.
+
+        Cancelling it is safe: no message is lost.
+
+        Args:
+            decode: None for strings from text messages and bytes from binary ones, True for strings
+                in any case, False for bytes.
+
+        Returns:
+            A string or bytes.
+
+        Raises:
+            ConnectionClosed: if the connection is closed and all messages have been received.
+            ConcurrencyError: if two coroutines receive at the same time.
+            UnicodeDecodeError: if ``decode`` is True and a binary message is not UTF-8.
+        """
+        if self._receiving is not None:
+            raise self._concurrency_error("recv")
+        if not self.session.ready():
+            await self._wait_for_message("recv")
+        message = self._messages.popleft()
+        if type(message) is Incoming:
+            message = message.take_all()
+        if self.session.full:
+            self._refill()
+        return convert(message, decode)  # type: ignore[arg-type]
+
+    async def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]:
+        """Receive the next message, fragment by fragment as they arrive.
+
+        After the iteration has begun, it must go on to the end of the message, or nothing can be
+        received any more.
+
+        Args:
+            decode: as in :meth:`recv`; characters that fragments cut are put together.
+
+        Yields:
+            Strings or bytes.
+
+        Raises:
+            ConnectionClosed: if the connection is closed before the message is complete.
+            ConcurrencyError: if two coroutines receive at the same time, or an earlier message was
+                left unfinished.
+            UnicodeDecodeError: if ``decode`` is True and a binary message is not UTF-8.
+        """
+        if self._receiving is not None:
+            raise self._concurrency_error("recv_streaming")
+        if not self._messages:
+            await self._wait_for_message("recv_streaming")
+        message = self._messages.popleft()
+        if type(message) is not Incoming:
+            if self.session.full:
+                self._refill()
+            yield convert(message, decode)  # type: ignore[arg-type]
+            return
+        # The message has left the queue: from here on, only this iteration can finish it.
+        self._receiving = "recv_streaming"
+        message.taken = True
+        decoder = FragmentDecoder(message.text, decode)
+        final = False
+        while not final:
+            while not message:
+                if self._lost:
+                    self._receiving = None
+                    raise self.close_exc
+                await self._wait()
+            data = message.take()
+            final = message.complete and not message
+            if self.session.full:
+                self._refill()
+            if final:
+                self._receiving = None
+            yield decoder.convert(data, final)
+
+    async def send(
+        self,
+        message: DataLike | Iterable[DataLike] | AsyncIterable[DataLike],
+        *,
+        text: bool | None = None,
+    ) -> None:
+        """Send a message.
+
+        It waits while the write buffer is above its limit. When it is cancelled, the message was
+        sent whole or not at all, unless it is an iterable: then the connection is failed with code
+        1011, as a message that was begun cannot be taken back.
+
+        Args:
+            message: a string, sent as a text message (RFC 6455 section 5.6); bytes, a bytearray or a
+                memoryview, sent as a binary message; or an iterable or asynchronous iterable of
+                strings, or of bytes-like objects, sent as the fragments of one message.
+            text: True to send bytes-like objects as text, which must be UTF-8; False to send strings
+                as binary messages, encoded to UTF-8.
+
+        Raises:
+            ConnectionClosed: if the connection is closed.
+            TypeError: if the type of the message is not supported.
+        """
+        kind = type(message)
+        if text is None and not self._write_paused and self._fragmenting is None:
+            if kind is str:
+                frame = self.protocol.encode_message(TEXT, message)  # type: ignore[arg-type]
+            elif kind is bytes:
+                frame = self.protocol.encode_message(BINARY, message)  # type: ignore[arg-type]
+            else:
+                frame = None
+            if frame is not None:
+                self._write(frame)
+                return
+        if isinstance(message, (str, bytes, bytearray, memoryview)):
+            opcode, data = to_payload(message, text)
+            await self._clear_to_send()
+            self._send_frame(opcode, data, True)
+        elif isinstance(message, Mapping):
+            # Only its keys would be sent, which is hardly what is meant.
+            raise TypeError("data is a dict-like object")
+        elif isinstance(message, AsyncIterable):
+            await self._send_fragments(aiter(message), text)
+        elif isinstance(message, Iterable):
+            await self._send_fragments(async_iterator(message), text)
+        else:
+            raise TypeError("data must be str, bytes, iterable, or async iterable")
+
+    async def ping(self, data: DataLike | None = None) -> Awaitable[float]:
+        """Send a ping (RFC 6455 section 5.5.2).
+
+        Args:
+            data: payload of at most 125 bytes; a string is encoded to UTF-8. Random bytes if None.
+
+        Returns:
+            A future, done when the pong to this or a later ping arrives; its result is the latency in
+            seconds. There is no need to await it::
+
+                pong = await websocket.ping()
+                latency = await pong
+
+        Raises:
+            ConnectionClosed: if the connection is closed.
+            ConcurrencyError: if a ping with the same payload waits for its pong.
+        """
+        payload = None if data is None else to_bytes(data)
+        await self._clear_to_send(control=True)
+        payload = self.session.pings.choose(payload)
+        self.protocol.send_ping(payload)
+        waiter: asyncio.Future[float] = self.loop.create_future()
+        self.session.pings.add(payload, waiter, self.loop.time())
+        self._transmit()
+        return waiter
+
+    async def pong(self, data: DataLike = b"") -> None:
+        """Send a pong that answers no ping, a one-way sign of life (RFC 6455 section 5.5.3).
+
+        Args:
+            data: payload of at most 125 bytes; a string is encoded to UTF-8.
+
+        Raises:
+            ConnectionClosed: if the connection is closed.
+        """
+        payload = to_bytes(data)
+        await self._clear_to_send(control=True)
+        self.protocol.send_pong(payload)
+        self._transmit()
+
+    async def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
+        """Do the closing handshake and wait until the connection is closed (RFC 6455 section 7.1.2).
+
+        It takes ``close_timeout`` at most. Closing again has no effect. Messages in the queue can
+        still be received afterwards. When it is cancelled, the connection is closed all the same.
+
+        Args:
+            code: close code.
+            reason: close reason, at most 123 bytes in UTF-8.
+
+        Raises:
+            ProtocolError: if the code may not be sent or the reason is too long.
+        """
+        if self.protocol.state is OPEN:
+            if self._fragmenting is not None:
+                self.protocol.fail(CloseCode.INTERNAL_ERROR, "close during fragmented message")
+            else:
+                self.protocol.send_close(code, reason)
+            self._transmit()
+        # The peer's close frame may be behind messages for which there is no room.
+        self.session.dropping = True
+        if self.session.full:
+            self._refill()
+        await self._wait_for_loss()
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is closed. It does not close it."""
+        await self._wait_for_loss()
+
+    # Waiting to receive
+
+    def _concurrency_error(self, method: str) -> ConcurrencyError:
+        return ConcurrencyError(
+            f"cannot call {method} while another coroutine is already running recv or recv_streaming"
+        )
+
+    async def _wait_for_message(self, method: str) -> None:
+        """Wait until the first message of the queue is there, or begins to be for streaming.
+
+        Raises:
+            ConnectionClosed: if it cannot come any more.
+        """
+        messages, session = self._messages, self.session
+        self._receiving = method
+        try:
+            while not session.ready():
+                if messages:
+                    if method == "recv_streaming":
+                        return
+                    # All of its fragments may come, however many they are.
+                    message = cast(Incoming, messages[0])
+                    message.wanted = True
+                    if session.full:
+                        self._refill()
+                        if message.complete:
+                            return
+                if self._lost:
+                    raise self.close_exc
+                await self._wait()
+        except asyncio.CancelledError:
+            if messages and type(messages[0]) is Incoming:
+                messages[0].wanted = False
+            raise
+        finally:
+            self._receiving = None
+
+    async def _wait(self) -> None:
+        self._waiter = waiter = Waiter(self.loop)
+        try:
+            await waiter
+        finally:
+            if self._waiter is waiter:
+                self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None:
+            waiter, self._waiter = self._waiter, None
+            waiter.wake()
+
+    # Receiving
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return cast(memoryview, self._reader.get_buffer(self._buffer))
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._reader.buffer_updated(self._buffer, nbytes)
+        self._receive()
+
+    def data_received(self, data: BytesLike) -> None:
+        """Take bytes from a transport that does not receive into buffers."""
+        if not self.protocol.ended:
+            self._reader.feed(data)
+        self._receive()
+
+    def _receive(self) -> None:
+        """Read what has arrived, answer control frames, and deliver messages."""
+        session = self.session
+        session.heard = True
+        self._budget = BATCH_SIZE
+        self._in_batch = True
+        try:
+            self._read()
+            # Waking comes last: the task may do anything.
+            if self._waiter is not None and (session.ready() or self._receiving != "recv"):
+                self._wake()
+        finally:
+            self._in_batch = False
+            if self._corked:
+                self._flush()
+        self._settle()
+
+    def _read(self) -> None:
+        """Read frames until the queue is full, bytes are lacking or the batch is large enough."""
+        self._budget = self.session.read(self._budget)
+        if self.protocol.writes or self.session.pongs:
+            self._act()
+
+    def _refill(self) -> None:
+        """Go on reading frames, which a full queue had stopped."""
+        if not self.session.drained() or self._continuing:
+            return
+        if self._in_batch:
+            if self._budget > 0:
+                self._read()
+        else:
+            self._budget = BATCH_SIZE
+            self._read()
+            self._settle()
+
+    def _settle(self) -> None:
+        """Stop or resume reading from the transport, now that frames have been read."""
+        if self._lost:
+            return
+        if not self._continuing and self._budget <= 0 and (
+            not self.session.full or self.session.drained()
+        ):
+            self._continuing = True
+            self.loop.call_soon(self._continue)
+        pause = self.session.full or self._continuing
+        if pause != self._reading_paused:
+            self._reading_paused = pause
+            if pause:
+                self.transport.pause_reading()
+            else:
+                self.transport.resume_reading()
+
+    def _continue(self) -> None:
+        """Go on with what has arrived, other connections having had their turn."""
+        self._continuing = False
+        heard = self.session.heard
+        self._receive()
+        self.session.heard = heard
+
+    def _act(self) -> None:
+        """Write the protocol's answers, and hand pongs to those who wait for them."""
+        if self.protocol.writes:
+            self._transmit()
+        if self.session.pongs:
+            for waiter, latency in self.session.acknowledge(self.loop.time()):
+                if not waiter.done():
+                    waiter.set_result(latency)
+
+    # Waiting to send
+
+    async def _clear_to_send(self, control: bool = False, fragment: bool = False) -> None:
+        """Wait until a frame may be sent.
+
+        Args:
+            control: whether it is a control frame, which may come between fragments.
+            fragment: whether it continues the message that is being sent.
+
+        Raises:
+            ConnectionClosed: if the connection is closed, or closes meanwhile.
+        """
+        while True:
+            if self.protocol.state is not OPEN:
+                await self._wait_for_loss()
+                raise self.close_exc
+            if self._fragmenting is not None and not control and not fragment:
+                await asyncio.shield(self._fragmenting)
+            elif self._write_paused:
+                waiter = self.loop.create_future()
+                self._write_waiters.append(waiter)
+                try:
+                    await waiter
+                finally:
+                    if waiter in self._write_waiters:
+                        self._write_waiters.remove(waiter)
+            else:
+                return
+
+    async def _send_fragments(self, chunks: AsyncIterator[DataLike], text: bool | None) -> None:
+        """Send the items of an iterator as the fragments of one message."""
+        try:
+            chunk = await anext(chunks)
+        except StopAsyncIteration:
+            return
+        opcode, data = to_payload(chunk, text, "data iterable must contain bytes or str")
+        expected = str if isinstance(chunk, str) else (bytes, bytearray, memoryview)
+        await self._clear_to_send()
+        done = self._fragmenting = self.loop.create_future()
+        try:
+            self._send_frame(opcode, data, False)
+            async for chunk in chunks:
+                if not isinstance(chunk, expected):
+                    raise TypeError("data iterable must contain uniform types")
+                await self._clear_to_send(fragment=True)
+                self._send_frame(CONT, to_payload(chunk, text)[1], False)
+            await self._clear_to_send(fragment=True)
+            self._send_frame(CONT, b"", True)
+        except ConnectionClosed:
+            raise
+        except BaseException:
+            # The peer has a part of the message and will not have the rest.
+            if self.protocol.state is OPEN:
+                self.protocol.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message")
+                self._transmit()
+            raise
+        finally:
+            self._fragmenting = None
+            done.set_result(None)
+
+    # Sending
+
+    def _send_frame(self, opcode: Opcode, data: BytesLike, fin: bool) -> None:
+        if opcode is CONT:
+            self.protocol.send_continuation(data, fin)
+        elif opcode is TEXT:
+            self.protocol.send_text(data, fin)
+        else:
+            self.protocol.send_binary(data, fin)
+        for chunk in self.protocol.data_to_send():
+            self._write(chunk)
+
+    def _write(self, data: bytes) -> None:
+        """Write a data frame, or a part of one.
+
+        While messages are delivered, frames are held back to leave together when that is done. At
+        other times the first one of a turn of the event loop leaves at once, and others at its end.
+        """
+        if self._in_batch or self._in_turn:
+            self._corked.append(data)
+            self._corked_size += len(data)
+            if self._corked_size >= self.write_limit_high:
+                self._flush()
+        else:
+            self._in_turn = True
+            self.loop.call_soon(self._end_turn)
+            self.transport.write(data)
+
+    def _end_turn(self) -> None:
+        self._in_turn = False
+        if self._corked:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Write the frames that were held back."""
+        corked, self._corked = self._corked, []
+        size, self._corked_size = self._corked_size, 0
+        if self._lost:
+            return
+        if len(corked) == 1:
+            self.transport.write(corked[0])
+        elif size < LARGE_WRITE:
+            self.transport.write(b"".join(corked))
+        else:
+            small: list[bytes] = []
+            for data in corked:
+                if len(data) < LARGE_WRITE:
+                    small.append(data)
+                    continue
+                if small:
+                    self.transport.write(b"".join(small))
+                    small = []
+                self.transport.write(data)
+            if small:
+                self.transport.write(b"".join(small))
+
+    def _transmit(self) -> None:
+        """Write what the protocol has queued, control frames among it, at once and in order."""
+        eof = False
+        for data in self.protocol.data_to_send():
+            if data:
+                self._corked.append(data)
+                self._corked_size += len(data)
+            else:
+                eof = True
+        if self._corked:
+            self._flush()
+        if eof and not self._lost:
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            else:
+                # TLS closes both ways.
+                self.transport.close()
+        if self.protocol.state is CLOSING and self.session.close_deadline is None:
+            self.session.start_closing(self.loop.time())
+            self._arm_timer()
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+        self.protocol.hold_pongs(True)
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        self.protocol.hold_pongs(False)
+        if self.protocol.writes:
+            self._transmit()
+        self._wake_writers()
+
+    def _wake_writers(self) -> None:
+        for waiter in self._write_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._write_waiters.clear()
+
+    # Time
+
+    def start_keepalive(self) -> None:
+        """Start to send pings, the opening handshake having succeeded."""
+        self.session.keepalive.start(self.loop.time())
+        self._arm_timer()
+
+    def _arm_timer(self) -> None:
+        """Make sure that the one timer runs at the next deadline, or earlier."""
+        deadline = self.session.next_deadline()
+        if deadline is None or self._lost:
+            return
+        if self._timer is not None:
+            if self._timer.when() <= deadline:
+                return
+            self._timer.cancel()
+        self._timer = self.loop.call_at(deadline, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        now = self.loop.time()
+        timeout = self.session.expire(now)
+        if timeout is Timeout.PING:
+            self._send_keepalive(now)
+        elif timeout is Timeout.SILENCE:
+            self._set_lost_exc(TimeoutError(timeout.value))
+            self.protocol.fail(CloseCode.INTERNAL_ERROR, timeout.value)
+            self._transmit()
+        elif timeout is not None:
+            self._set_lost_exc(TimeoutError(timeout.value))
+            self.transport.abort()
+        self._arm_timer()
+
+    def _send_keepalive(self, now: float) -> None:
+        data = self.session.pings.choose(None)
+        self.session.pings.add(data, None, now)
+        self.session.keepalive.sent(data, now)
+        self.protocol.send_ping(data)
+        self._transmit()
+        if self.debug:
+            self.logger.debug("% sent keepalive ping")
+
+    # Ending
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(self.write_limit_high, self.write_limit_low)
+
+    def eof_received(self) -> None:
+        """Take the end of the peer's stream; the transport then closes itself."""
+        self._finish()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self._set_lost_exc(exc)
+        self._finish()
+        self._lost = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._corked.clear()
+        for ping in self.session.pings.abandon():
+            if not ping.done():
+                ping.set_exception(self.close_exc)
+                # Nobody need await a ping.
+                ping.exception()
+        self._wake_writers()
+        for waiter in self._lost_waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._lost_waiters.clear()
+        self._wake()
+
+    def _finish(self) -> None:
+        """Read to the end what has arrived, whatever the queue holds, then end the protocol."""
+        session, protocol = self.session, self.protocol
+        session.high = None
+        session.read(1 << 62)
+        self._set_lost_exc(protocol.parser_exc)
+        protocol.receive_eof()
+        self._set_lost_exc(protocol.parser_exc)
+        self._act()
+
+    def _set_lost_exc(self, exc: BaseException | None) -> None:
+        """Note why the connection ends, unless that is known already."""
+        if self._lost_exc is None:
+            self._lost_exc = exc
+
+    async def _wait_for_loss(self) -> None:
+        if not self._lost:
+            waiter = self.loop.create_future()
+            self._lost_waiters.append(waiter)
+            await waiter
+
+
+def to_bytes(data: DataLike) -> bytes:
+    """Return the payload of a ping or pong."""
+    if isinstance(data, str):
+        return data.encode()
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError("data must be str or bytes-like")
+
+
+def to_payload(
+    data: DataLike,
+    text: bool | None,
+    error: str = "data iterable must contain uniform types",
+) -> tuple[Opcode, BytesLike]:
+    """Return the opcode and payload for data to send, text being the argument of ``send()``."""
+    if isinstance(data, str):
+        return (BINARY if text is False else TEXT), data.encode()
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return (TEXT if text else BINARY), data
+    raise TypeError(error)
+
+
+async def async_iterator(items: Iterable[DataLike]) -> AsyncIterator[DataLike]:
+    for item in items:
+        yield item

@@ -1,0 +1,571 @@
+"""The state machine of a WebSocket connection (RFC 6455), for either side and without I/O.
+
+Bytes from the peer go in through :meth:`Protocol.receive_data`; events come out of
+:meth:`Protocol.events_received`, and bytes for the peer out of :meth:`Protocol.data_to_send`.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import uuid
+from typing import TYPE_CHECKING
+
+from .codec import FrameReader, Utf8Validator, encode_frame, encode_header
+from .exceptions import (
+    ConnectionClosed,
+    ConnectionClosedError,
+    ConnectionClosedOK,
+    InvalidState,
+    PayloadTooBig,
+    ProtocolError,
+)
+from .frames import (
+    BINARY,
+    CLOSE,
+    CONT,
+    OK_CLOSE_CODES,
+    PING,
+    PONG,
+    TEXT,
+    Close,
+    CloseCode,
+    Frame,
+    Opcode,
+)
+
+if TYPE_CHECKING:
+    from .extensions.base import Extension
+    from .http11 import Request, RequestParser, Response, ResponseParser
+    from .typing import BytesLike, DataLike, LoggerLike, Origin, Subprotocol
+
+__all__ = ["SEND_EOF", "Event", "Protocol", "Side", "State"]
+
+if TYPE_CHECKING:
+    Event = Request | Response | Frame
+else:
+    Event = object
+
+
+class Side(enum.IntEnum):
+    """The role of a side: clients mask what they send, servers do not (RFC 6455 section 5.1)."""
+
+    SERVER, CLIENT = range(2)
+
+
+class State(enum.IntEnum):
+    """States of a connection (RFC 6455 sections 4.1 and 7.1)."""
+
+    CONNECTING, OPEN, CLOSING, CLOSED = range(4)
+
+
+SERVER, CLIENT = Side.SERVER, Side.CLIENT
+CONNECTING, OPEN, CLOSING, CLOSED = State.CONNECTING, State.OPEN, State.CLOSING, State.CLOSED
+
+#: In the list of :meth:`Protocol.data_to_send`: half-close the connection (send a TCP FIN).
+SEND_EOF = b""
+
+# An unmasked payload of this size is handed on as it is, behind its header, and never copied.
+LARGE_PAYLOAD = 64 * 1024
+
+OPCODES = {int(opcode): opcode for opcode in Opcode}
+
+
+class Protocol:
+    """One side of a WebSocket connection, without I/O.
+
+    Args:
+        side: :attr:`Side.SERVER` or :attr:`Side.CLIENT`.
+        state: state to start in.
+        max_size: largest message in bytes, None for no limit; or a tuple of the largest message and
+            the largest fragment.
+        logger: logger for this connection; ``websockets.server`` or ``websockets.client`` unless
+            given. Frames are logged at level DEBUG.
+    """
+
+    def __init__(
+        self,
+        side: Side,
+        *,
+        state: State = OPEN,
+        max_size: int | None | tuple[int | None, int | None] = 2**20,
+        logger: LoggerLike | None = None,
+    ) -> None:
+        # Identity
+        self.id: uuid.UUID = uuid.uuid4()
+        self.side = side
+        self.logger: LoggerLike = logger or logging.getLogger(f"websockets.{side.name.lower()}")
+        self.debug = self.logger.isEnabledFor(logging.DEBUG)
+
+        # Where the connection stands
+        self._state = state
+        self.handshake_exc: Exception | None = None
+        self.parser_exc: Exception | None = None
+        self.close_rcvd: Close | None = None
+        self.close_sent: Close | None = None
+        self.close_rcvd_then_sent: bool | None = None
+        self.ended = False  # whether whatever the peer still sends is ignored
+        self.eof_rcvd = False
+        self.eof_sent = False
+
+        # What was negotiated
+        self.origin: Origin | None = None
+        self.subprotocol: Subprotocol | None = None
+
+        # Receiving
+        if isinstance(max_size, int) or max_size is None:
+            self.max_message_size, self.max_fragment_size = max_size, None
+        else:
+            self.max_message_size, self.max_fragment_size = max_size
+        self.handshake_parser: RequestParser | ResponseParser | None = None
+        self.reader = FrameReader(
+            side is SERVER, self.max_message_size, self.max_fragment_size
+        )
+        self.events: list[Event] = []
+        # Text that extensions have decoded is checked here, as only here it is text.
+        self._text: Utf8Validator | None = None
+
+        # Sending
+        self.masks = side is CLIENT
+        self.expect_continuation_frame = False
+        self.writes: list[bytes] = []
+        self._hold_pongs = False
+        self._held_pong: BytesLike | None = None
+
+        self.extensions = []
+        if self.debug:
+            self.logger.debug("= connection is %s", state.name)
+
+    # Public attributes
+
+    @property
+    def state(self) -> State:
+        """State of the connection (RFC 6455 sections 4.1 and 7.1)."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+        if self.debug:
+            self.logger.debug("= connection is %s", state.name)
+        if state is CLOSED and self.side is SERVER:
+            self.logger.info("connection closed")
+
+    @property
+    def extensions(self) -> list[Extension]:
+        """Extensions in use, in the order in which they were negotiated."""
+        return self._extensions
+
+    @extensions.setter
+    def extensions(self, extensions: list[Extension]) -> None:
+        self._extensions = extensions
+        self.reader.extended = bool(extensions)
+
+    @property
+    def close_code(self) -> int | None:
+        """Close code of the peer, None while the connection is not closed.
+
+        1005 if its close frame had no code, 1006 if none was received (RFC 6455 section 7.1.5).
+        """
+        if self._state is not CLOSED:
+            return None
+        return CloseCode.ABNORMAL_CLOSURE if self.close_rcvd is None else self.close_rcvd.code
+
+    @property
+    def close_reason(self) -> str | None:
+        """Close reason of the peer, None while the connection is not closed (section 7.1.6)."""
+        if self._state is not CLOSED:
+            return None
+        return "" if self.close_rcvd is None else self.close_rcvd.reason
+
+    @property
+    def close_exc(self) -> ConnectionClosed:
+        """Exception to raise to whoever uses the closed connection.
+
+        Raises:
+            AssertionError: if the connection is not closed.
+        """
+        assert self._state is CLOSED, "connection isn't closed yet"
+        exc_type: type[ConnectionClosed]
+        if (
+            self.close_rcvd is not None
+            and self.close_sent is not None
+            and self.close_rcvd.code in OK_CLOSE_CODES
+            and self.close_sent.code in OK_CLOSE_CODES
+        ):
+            exc_type = ConnectionClosedOK
+        else:
+            exc_type = ConnectionClosedError
+        return exc_type(self.close_rcvd, self.close_sent, self.close_rcvd_then_sent)
+
+    # Public methods for receiving
+
+    def receive_data(self, data: BytesLike) -> None:
+        """Take bytes from the peer and parse all of them.
+
+        Call :meth:`events_received` and :meth:`data_to_send` afterwards.
+
+        Raises:
+            EOFError: if :meth:`receive_eof` was called before.
+        """
+        if self.eof_rcvd:
+            raise EOFError("stream ended")
+        if self.handshake_parser is not None:
+            self.handshake_parser.feed(bytes(data))
+            self.receive_handshake()
+        elif not self.ended:
+            self.reader.feed(data)
+        while self.handshake_parser is None and (frame := self.read_frame()) is not None:
+            self.events.append(frame)
+
+    def receive_eof(self) -> None:
+        """Take the end of the peer's stream.
+
+        Call :meth:`events_received` and :meth:`data_to_send` afterwards.
+        """
+        if self.eof_rcvd:
+            return
+        self.eof_rcvd = True
+        if not self.ended:
+            if self.debug:
+                self.logger.debug("< EOF")
+            if self.handshake_parser is not None:
+                self.handshake_parser.feed_eof()
+                self.receive_handshake()
+            else:
+                self.parser_exc = self.reader.eof_error()
+            self.ended = True
+        # RFC 6455 section 7.1.1: the server closes the TCP connection first; now it is our turn.
+        if not self.eof_sent:
+            self.send_eof()
+        if self._state is not CLOSED:
+            self.state = CLOSED
+
+    # Public methods for sending
+
+    def send_continuation(self, data: BytesLike, fin: bool) -> None:
+        """Send a continuation frame.
+
+        Args:
+            data: payload; in a text message it may end anywhere in a character.
+            fin: whether it is the last frame of its message.
+
+        Raises:
+            ProtocolError: if no fragmented message is being sent.
+            InvalidState: if the connection is not open.
+        """
+        if not self.expect_continuation_frame:
+            raise ProtocolError("unexpected continuation frame")
+        self._send_data(CONT, data, fin)
+
+    def send_text(self, data: BytesLike, fin: bool = True) -> None:
+        """Send a text frame.
+
+        Args:
+            data: payload, text encoded to UTF-8.
+            fin: whether it is the whole message.
+
+        Raises:
+            ProtocolError: if a fragmented message is being sent.
+            InvalidState: if the connection is not open.
+        """
+        if self.expect_continuation_frame:
+            raise ProtocolError("expected a continuation frame")
+        self._send_data(TEXT, data, fin)
+
+    def send_binary(self, data: BytesLike, fin: bool = True) -> None:
+        """Send a binary frame.
+
+        Args:
+            data: payload.
+            fin: whether it is the whole message.
+
+        Raises:
+            ProtocolError: if a fragmented message is being sent.
+            InvalidState: if the connection is not open.
+        """
+        if self.expect_continuation_frame:
+            raise ProtocolError("expected a continuation frame")
+        self._send_data(BINARY, data, fin)
+
+    def send_close(self, code: int | None = None, reason: str = "") -> None:
+        """Send a close frame and start the closing handshake (RFC 6455 section 7.1.2).
+
+        Args:
+            code: close code; None for a close frame without one.
+            reason: close reason, at most 123 bytes in UTF-8.
+
+        Raises:
+            ProtocolError: if the code may not be sent, the reason is too long, or it has no code.
+            InvalidState: if the connection is not open.
+        """
+        self._check_state(OPEN)
+        if code is None:
+            if reason:
+                raise ProtocolError("cannot send a reason without a code")
+            close, data = Close(CloseCode.NO_STATUS_RCVD, ""), b""
+        else:
+            close = Close(code, reason)
+            data = close.serialize()
+        self.send_frame(Frame(CLOSE, data))
+        self.close_sent = close
+        self.state = CLOSING
+
+    def send_ping(self, data: BytesLike) -> None:
+        """Send a ping (RFC 6455 section 5.5.2).
+
+        Args:
+            data: payload of at most 125 bytes.
+
+        Raises:
+            ProtocolError: if the payload is too long.
+            InvalidState: if the connection is neither open nor closing.
+        """
+        self._check_state(OPEN, CLOSING)
+        self.send_frame(Frame(PING, data))
+
+    def send_pong(self, data: BytesLike) -> None:
+        """Send a pong (RFC 6455 section 5.5.3).
+
+        Args:
+            data: payload of at most 125 bytes.
+
+        Raises:
+            ProtocolError: if the payload is too long.
+            InvalidState: if the connection is neither open nor closing.
+        """
+        self._check_state(OPEN, CLOSING)
+        self.send_frame(Frame(PONG, data))
+
+    def fail(self, code: int, reason: str = "") -> None:
+        """Fail the connection (RFC 6455 section 7.1.7): say why, as far as possible, and hear no more.
+
+        Args:
+            code: close code; 1006 to send no close frame.
+            reason: close reason, at most 123 bytes in UTF-8.
+
+        Raises:
+            ProtocolError: if the code may not be sent or the reason is too long.
+        """
+        if self._state is OPEN and code != CloseCode.ABNORMAL_CLOSURE:
+            close = Close(code, reason)
+            self.send_frame(Frame(CLOSE, close.serialize()))
+            self.close_sent = close
+            self.state = CLOSING
+        # A server closes the TCP connection at once; a client waits for its server to do so.
+        if self.side is SERVER and not self.eof_sent:
+            self.send_eof()
+        self.ended = True
+
+    # Public methods for what goes in and out
+
+    def events_received(self) -> list[Event]:
+        """Return the events since the last call: a request or response, then frames.
+
+        Control frames are among them; they need no answer.
+        """
+        events, self.events = self.events, []
+        return events
+
+    def data_to_send(self) -> list[bytes]:
+        """Return the bytes to write to the peer, in order, since the last call.
+
+        Empty bytes, :data:`SEND_EOF`, mean that the writing side of the connection is to be closed.
+        """
+        writes, self.writes = self.writes, []
+        return writes
+
+    def close_expected(self) -> bool:
+        """Tell whether the TCP connection is about to be closed.
+
+        Then the caller gives that a deadline and closes the connection itself when it has passed.
+        """
+        if self._state is CONNECTING:
+            return self.handshake_exc is not None
+        return self._state is CLOSING
+
+    # The short way of a runtime: whole messages that are not events, and frames that are not queued
+
+    def read_messages(self, limit: int) -> list[str | bytes]:
+        """Read whole messages of one frame each, at most ``limit``, up to any other frame.
+
+        What follows them, an error included, is met by :meth:`read_frame`.
+        """
+        if self.ended or self.debug:
+            return []
+        return self.reader.read_messages(limit)
+
+    def read_frame(self) -> Frame | None:
+        """Read the next frame and act on it; None where bytes are lacking or the input has ended."""
+        if self.ended:
+            return None
+        try:
+            item = self.reader.read_frame()
+            if item is None:
+                return None
+            opcode, data, fin, rsv = item
+            frame = Frame(OPCODES[opcode], data, fin, rsv >= 4, rsv & 2 == 2, rsv & 1 == 1)
+            if self._extensions:
+                frame = self._decode(frame)
+            self.recv_frame(frame)
+        except ProtocolError as exc:
+            self._fail_parsing(exc, CloseCode.PROTOCOL_ERROR, str(exc))
+            return None
+        except UnicodeDecodeError as exc:
+            reason = f"{exc.reason} at position {exc.start}"
+            self._fail_parsing(exc, CloseCode.INVALID_DATA, reason)
+            return None
+        except PayloadTooBig as exc:
+            self._fail_parsing(exc, CloseCode.MESSAGE_TOO_BIG, str(exc))
+            return None
+        return frame
+
+    def encode_message(self, opcode: Opcode, payload: DataLike) -> bytes | None:
+        """Return the frame of a whole message to write now, or None where it must be sent as a frame.
+
+        Args:
+            opcode: :attr:`Opcode.TEXT` or :attr:`Opcode.BINARY`.
+            payload: message.
+        """
+        if (
+            self._state is not OPEN
+            or self.expect_continuation_frame
+            or self._extensions
+            or self.debug
+            or len(payload) >= LARGE_PAYLOAD
+        ):
+            return None
+        return encode_frame(opcode, payload, self.masks)
+
+    def hold_pongs(self, hold: bool) -> None:
+        """Hold pongs back, or let go of them.
+
+        A peer that sends pings and does not read must not fill our memory with pongs. Held back, only
+        the pong to its latest ping remains, and it answers for the earlier ones (RFC 6455 section 5.5.3).
+        """
+        self._hold_pongs = hold
+        if not hold and self._held_pong is not None:
+            data, self._held_pong = self._held_pong, None
+            if self._state is OPEN or self._state is CLOSING and not self.eof_sent:
+                self.send_frame(Frame(PONG, data))
+
+    # What client and server build on
+
+    def receive_handshake(self) -> None:
+        """Go on with the opening handshake, of which ``handshake_parser`` has more bytes or the end."""
+        raise NotImplementedError
+
+    def handshake_parser_done(self) -> None:
+        """Go on with frames, with the bytes that came behind the handshake."""
+        assert self.handshake_parser is not None
+        rest, self.handshake_parser = self.handshake_parser.take_rest(), None
+        if rest and not self.ended:
+            self.reader.feed(rest)
+
+    def recv_frame(self, frame: Frame) -> None:
+        """Act on a frame from the peer.
+
+        Raises:
+            ProtocolError, UnicodeDecodeError: if it is a close frame with a bad payload.
+        """
+        if self.debug:
+            self.logger.debug("< %s", frame)
+        if frame.opcode is PING:
+            # RFC 6455 section 5.5.2: answer unless a close frame was received.
+            if self._hold_pongs:
+                self._held_pong = frame.data
+            else:
+                self.send_frame(Frame(PONG, frame.data))
+        elif frame.opcode is CLOSE:
+            # RFC 6455 section 7.1.5: the first close frame is the one that counts.
+            self.close_rcvd = Close.parse(bytes(frame.data))
+            self.ended = True
+            if self._state is CLOSING:
+                self.close_rcvd_then_sent = False
+            else:
+                # RFC 6455 section 5.5.1: answer with the code that was received.
+                self.send_frame(Frame(CLOSE, frame.data))
+                self.close_sent = self.close_rcvd
+                self.close_rcvd_then_sent = True
+                self.state = CLOSING
+            if self.side is SERVER:
+                # RFC 6455 section 7.1.1: the server closes the TCP connection first.
+                self.send_eof()
+
+    def send_frame(self, frame: Frame) -> None:
+        """Encode a frame and queue it.
+
+        Raises:
+            ProtocolError: if it is a control frame with too long a payload.
+            TypeError: if its payload is not bytes-like.
+        """
+        if self.debug:
+            self.logger.debug("> %s", frame)
+        if isinstance(frame.data, str):
+            raise TypeError("expected a bytes-like object, str found")
+        if frame.opcode >= 8 and len(frame.data) > 125:
+            # RFC 6455 section 5.5
+            raise ProtocolError("control frame too long")
+        for extension in self._extensions:
+            frame = extension.encode(frame)
+        data, opcode, fin = frame.data, frame.opcode, frame.fin
+        rsv = frame.rsv1 << 2 | frame.rsv2 << 1 | frame.rsv3
+        if not self.masks and len(data) >= LARGE_PAYLOAD:
+            data = bytes(data)
+            self.writes.append(encode_header(opcode, len(data), False, fin, rsv))
+            self.writes.append(data)
+        else:
+            self.writes.append(encode_frame(opcode, data, self.masks, fin, rsv))
+
+    def send_eof(self) -> None:
+        """Queue the end of our stream."""
+        assert not self.eof_sent
+        self.eof_sent = True
+        if self.debug:
+            self.logger.debug("> EOF")
+        self.writes.append(SEND_EOF)
+
+    def _send_data(self, opcode: Opcode, data: BytesLike, fin: bool) -> None:
+        self._check_state(OPEN)
+        self.send_frame(Frame(opcode, data, fin))
+        self.expect_continuation_frame = not fin
+
+    def _check_state(self, *allowed: State) -> None:
+        if self._state not in allowed:
+            raise InvalidState(f"connection is {self._state.name.lower()}")
+
+    def _fail_parsing(self, exc: Exception, code: CloseCode, reason: str) -> None:
+        self.parser_exc = exc
+        self.fail(code, reason)
+
+    def _decode(self, frame: Frame) -> Frame:
+        """Undo the extensions, and do the checks that the frame reader had to leave."""
+        size, limit = 0, None
+        if frame.opcode < 8:
+            size = self.reader.message_size
+            limits = [self.max_fragment_size]
+            if self.max_message_size is not None:
+                limits.append(self.max_message_size - size)
+            limit = min((n for n in limits if n is not None), default=None)
+        try:
+            for extension in reversed(self._extensions):
+                frame = extension.decode(frame, max_size=limit)
+        except PayloadTooBig as exc:
+            if size:
+                exc.set_current_size(size)
+            raise
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            # RFC 6455 section 5.2
+            raise ProtocolError("reserved bits must be 0")
+        if frame.opcode >= 8:
+            return frame
+        if limit is not None and len(frame.data) > limit:
+            raise PayloadTooBig(len(frame.data), limit, size or None)
+        self.reader.message_size = 0 if frame.fin else size + len(frame.data)
+        if frame.opcode is TEXT:
+            self._text = Utf8Validator()
+        if self._text is not None:
+            self._text.feed(frame.data, frame.fin)
+            if frame.fin:
+                self._text = None
+        return frame

@@ -1,0 +1,394 @@
+"""What an open connection needs beyond the protocol, for every runtime and still without I/O.
+
+Here are the queue of messages, their assembly from fragments, pending pings and latency, keepalive
+and deadlines. Time is an argument, ``now``, in seconds on any clock that only goes forward; the next
+deadline is a value. Nothing here waits: runtimes do.
+"""
+
+from __future__ import annotations
+
+import codecs
+import enum
+import os
+from collections import deque
+from typing import Generic, TypeVar
+
+from .exceptions import ConcurrencyError
+from .frames import CONT, PONG, TEXT, Frame
+from .protocol import Protocol
+
+__all__ = ["Incoming", "Keepalive", "PendingPings", "Session", "Timeout"]
+
+Waiter = TypeVar("Waiter")
+
+# Bounds of fragments are kept so that recv_streaming() yields them as they were sent; of a reader
+# that falls behind this far, fragments are joined: an empty one would cost more than its two bytes.
+MAX_KEPT_FRAGMENTS = 1024
+
+# A frame that trickles in proves the peer alive for so many ping timeouts, and no longer.
+MAX_UNFINISHED_TIMEOUTS = 5
+
+
+class Incoming:
+    """A message that arrives in fragments: one buffer, and where its unread fragments end."""
+
+    __slots__ = ("_data", "_sizes", "complete", "taken", "text", "wanted")
+
+    def __init__(self, text: bool) -> None:
+        self.text = text
+        self.complete = False
+        self.taken = False  # whether it has left the queue, to be received fragment by fragment
+        self.wanted = False  # whether someone waits for all of it: then it does not fill the queue
+        self._data = bytearray()
+        self._sizes: deque[int] = deque()
+
+    def __len__(self) -> int:
+        """Number of unread fragments."""
+        return len(self._sizes)
+
+    def append(self, data: bytes | bytearray | memoryview, fin: bool) -> None:
+        self._data += data
+        if len(self._sizes) < MAX_KEPT_FRAGMENTS:
+            self._sizes.append(len(data))
+        else:
+            self._sizes[-1] += len(data)
+        self.complete = fin
+
+    def take(self) -> bytes:
+        """Take the first unread fragment."""
+        size = self._sizes.popleft()
+        if not self._sizes:
+            data, self._data = bytes(self._data), bytearray()
+        else:
+            data = bytes(self._data[:size])
+            del self._data[:size]
+        return data
+
+    def take_all(self) -> str | bytes:
+        """Take the whole message. Its text was checked as it arrived."""
+        data, self._data = self._data, bytearray()
+        self._sizes.clear()
+        return str(data, "utf-8") if self.text else bytes(data)
+
+
+Message = str | bytes | Incoming
+
+
+def convert(message: str | bytes, decode: bool | None) -> str | bytes:
+    """Apply the ``decode`` argument of ``recv()`` to a message.
+
+    Raises:
+        UnicodeDecodeError: if a binary message to decode is not UTF-8.
+    """
+    if decode is None:
+        return message
+    if decode:
+        return message if isinstance(message, str) else str(message, "utf-8")
+    return message.encode() if isinstance(message, str) else message
+
+
+class FragmentDecoder:
+    """Applies the ``decode`` argument of ``recv_streaming()`` to fragments, which may cut characters."""
+
+    def __init__(self, text: bool, decode: bool | None) -> None:
+        self._decoder = None
+        if decode or (decode is None and text):
+            self._decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def convert(self, data: bytes, final: bool) -> str | bytes:
+        return data if self._decoder is None else self._decoder.decode(data, final)
+
+
+class PendingPings(Generic[Waiter]):
+    """Pings that wait for their pong (RFC 6455 section 5.5.3)."""
+
+    def __init__(self) -> None:
+        self.latency = 0.0
+        # In the order in which they were sent: a pong answers for its ping and all before it.
+        self._pings: dict[bytes, tuple[Waiter | None, float]] = {}
+
+    def __contains__(self, data: bytes) -> bool:
+        return data in self._pings
+
+    def choose(self, data: bytes | None) -> bytes:
+        """Return the payload for a new ping.
+
+        Raises:
+            ConcurrencyError: if a ping with the payload that was asked for is pending.
+        """
+        if data is None:
+            data = os.urandom(4)
+            while data in self._pings:
+                data = os.urandom(4)
+        elif data in self._pings:
+            raise ConcurrencyError("already waiting for a pong with the same data")
+        return data
+
+    def add(self, data: bytes, waiter: Waiter | None, now: float) -> None:
+        """Note that a ping was sent."""
+        self._pings[data] = waiter, now
+
+    def acknowledge(self, data: bytes, now: float) -> list[tuple[Waiter, float]]:
+        """Return the waiters that a pong answers, each with its latency; none for an unsolicited one."""
+        if data not in self._pings:
+            return []
+        answered = []
+        for ping in list(self._pings):
+            waiter, sent = self._pings.pop(ping)
+            if waiter is not None:
+                answered.append((waiter, now - sent))
+            if ping == data:
+                self.latency = now - sent
+                break
+        return answered
+
+    def abandon(self) -> list[Waiter]:
+        """Return the waiters of all pings: the connection is lost."""
+        waiters = [waiter for waiter, _ in self._pings.values() if waiter is not None]
+        self._pings.clear()
+        return waiters
+
+
+class Timeout(enum.Enum):
+    """What a deadline was for."""
+
+    OPEN = "timed out during opening handshake"
+    CLOSE = "timed out while closing connection"
+    PING = "keepalive ping is due"
+    SILENCE = "keepalive ping timeout"
+
+
+class Keepalive:
+    """Tells when to ping, and when the peer has been silent for too long.
+
+    Whatever arrives proves the peer alive, not only the pong, which may be queued behind data. Silence
+    counts only while this side is reading.
+
+    Args:
+        interval: seconds between pings; None for no keepalive.
+        timeout: seconds of silence after a ping until the connection fails; None for never.
+    """
+
+    def __init__(self, interval: float | None, timeout: float | None) -> None:
+        self.interval = interval
+        self.timeout = timeout
+        self.deadline: float | None = None
+        self.ping: bytes | None = None  # the one that is out
+        self._sent = 0.0
+        self._unfinished = 0
+
+    def start(self, now: float) -> None:
+        if self.interval is not None:
+            self.deadline = now + self.interval
+
+    def stop(self) -> None:
+        self.deadline = None
+
+    def sent(self, data: bytes, now: float) -> None:
+        """Note that a keepalive ping was sent."""
+        assert self.interval is not None
+        self.ping, self._sent, self._unfinished = data, now, 0
+        self.deadline = now + (self.interval if self.timeout is None else self.timeout)
+
+    def answered(self, now: float) -> None:
+        """Note that the ping that is out was answered."""
+        if self.interval is not None and self.deadline is not None:
+            self.ping = None
+            self.deadline = max(now, self._sent + self.interval)
+
+    def expire(self, now: float, heard: bool, in_frame: bool, reading: bool) -> Timeout | None:
+        """Decide what the deadline means, having passed.
+
+        Args:
+            now: current time.
+            heard: whether anything has arrived since the last call.
+            in_frame: whether all of it belongs to a frame that is still unfinished.
+            reading: whether this side was reading.
+        """
+        if self.ping is None or self.timeout is None:
+            return Timeout.PING
+        self._unfinished = self._unfinished + 1 if heard and in_frame else 0
+        alive = heard and self._unfinished < MAX_UNFINISHED_TIMEOUTS
+        if alive or not reading:
+            self.deadline = now + self.timeout
+            return None
+        return Timeout.SILENCE
+
+
+class Session(Generic[Waiter]):
+    """The open connection, as far as it is the same for every runtime.
+
+    Args:
+        protocol: state machine of the connection.
+        ping_interval: seconds between keepalive pings; None for none.
+        ping_timeout: seconds to wait for a sign of life after such a ping; None for ever.
+        close_timeout: seconds that closing may take; None for any.
+        max_queue: messages to hold until reading stops, and those to be left until it goes on, a
+            quarter unless given; None for no limit.
+    """
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        *,
+        ping_interval: float | None = 20,
+        ping_timeout: float | None = 20,
+        close_timeout: float | None = 10,
+        max_queue: int | None | tuple[int | None, int | None] = 16,
+    ) -> None:
+        self.protocol = protocol
+
+        # Receiving
+        self.messages: deque[Message] = deque()
+        self.incoming: Incoming | None = None  # the last of them, while it is incomplete
+        self.high, self.low = queue_limits(max_queue)
+        self.full = False  # whether the queue has stopped reading
+        self.dropping = False  # whether messages that do not fit are dropped
+        self.pongs: list[bytes] = []
+
+        # Time
+        self.pings: PendingPings[Waiter] = PendingPings()
+        self.keepalive = Keepalive(ping_interval, ping_timeout)
+        self.close_timeout = close_timeout
+        self.open_deadline: float | None = None
+        self.close_deadline: float | None = None
+        self.heard = False  # whether anything has arrived since the keepalive timer last looked
+
+    # Receiving
+
+    def read(self, limit: int) -> int:
+        """Read messages from the protocol into the queue, and act on control frames.
+
+        Stops when the queue is full, which sets ``full``, and where bytes are lacking.
+
+        Args:
+            limit: how many messages and frames to read at most.
+
+        Returns:
+            How much is left of the limit: nothing if it was reached.
+        """
+        protocol = self.protocol
+        self.full = False
+        while limit > 0 and not protocol.ended:
+            room, drop = limit, False
+            if self.high is not None:
+                room = min(room, self.high - self._held())
+                if room <= 0:
+                    if not self.dropping:
+                        self.full = True
+                        break
+                    room, drop = limit, True
+            messages = protocol.read_messages(room)
+            if messages:
+                if not drop:
+                    self.messages.extend(messages)
+                limit -= len(messages)
+                if len(messages) == room:
+                    continue
+            frame = protocol.read_frame()
+            if frame is None:
+                break
+            limit -= 1
+            self._receive_frame(frame, drop)
+        return limit
+
+    def _held(self) -> int:
+        """Return what counts towards the limit of the queue: messages, and fragments of the last."""
+        held = len(self.messages)
+        incoming = self.incoming
+        if incoming is not None:
+            if not incoming.taken:
+                held -= 1
+            if not incoming.wanted:
+                held += len(incoming)
+        return held
+
+    def _receive_frame(self, frame: Frame, drop: bool) -> None:
+        opcode = frame.opcode
+        if opcode >= 8:
+            if opcode is PONG:
+                self.pongs.append(bytes(frame.data))
+        elif drop:
+            # A message that lacks a fragment is none.
+            if self.incoming is not None and opcode is CONT:
+                self.messages.remove(self.incoming)
+                self.incoming = None
+        elif opcode is CONT:
+            if self.incoming is not None:
+                self.incoming.append(frame.data, frame.fin)
+                if frame.fin:
+                    self.incoming = None
+        elif frame.fin:
+            data = frame.data
+            self.messages.append(str(data, "utf-8") if opcode is TEXT else bytes(data))
+        else:
+            self.incoming = Incoming(opcode is TEXT)
+            self.incoming.append(frame.data, False)
+            self.messages.append(self.incoming)
+
+    def drained(self) -> bool:
+        """Whether the queue had stopped reading, and is now empty enough to go on."""
+        return self.full and (self._held() <= self.low or self.dropping)
+
+    def ready(self) -> bool:
+        """Whether the first message in the queue is complete."""
+        if not self.messages:
+            return False
+        message = self.messages[0]
+        return type(message) is not Incoming or message.complete
+
+    def acknowledge(self, now: float) -> list[tuple[Waiter, float]]:
+        """Match the pongs that were read with pings; return waiters, each with its latency."""
+        answered = []
+        for data in self.pongs:
+            answered += self.pings.acknowledge(data, now)
+            if self.keepalive.ping is not None and self.keepalive.ping not in self.pings:
+                self.keepalive.answered(now)
+        self.pongs.clear()
+        return answered
+
+    # Time
+
+    def start_closing(self, now: float) -> None:
+        """Start the close deadline, unless it runs; keepalive has done its work."""
+        self.keepalive.stop()
+        if self.close_deadline is None and self.close_timeout is not None:
+            self.close_deadline = now + self.close_timeout
+
+    def next_deadline(self) -> float | None:
+        """Return when to call :meth:`expire` next, None for never."""
+        deadlines = [self.open_deadline, self.close_deadline, self.keepalive.deadline]
+        return min((d for d in deadlines if d is not None), default=None)
+
+    def expire(self, now: float) -> Timeout | None:
+        """Return the deadline that has passed and needs an act, if any."""
+        if self.open_deadline is not None and now >= self.open_deadline:
+            self.open_deadline = None
+            return Timeout.OPEN
+        if self.close_deadline is not None and now >= self.close_deadline:
+            self.close_deadline = None
+            return Timeout.CLOSE
+        if self.keepalive.deadline is not None and now >= self.keepalive.deadline:
+            heard, self.heard = self.heard, False
+            in_frame = self.protocol.reader.in_frame
+            return self.keepalive.expire(now, heard, in_frame, not self.full)
+        return None
+
+
+def queue_limits(max_queue: int | None | tuple[int | None, int | None]) -> tuple[int | None, int]:
+    """Return the marks at which reading stops and goes on.
+
+    Raises:
+        ValueError: if a mark is negative, or they are the wrong way round.
+    """
+    high, low = max_queue if isinstance(max_queue, tuple) else (max_queue, None)
+    if high is None:
+        return None, 0
+    if low is None:
+        low = high // 4
+    if low < 0:
+        raise ValueError("low must be positive or equal to 0")
+    if high < low:
+        raise ValueError("high must be greater than or equal to low")
+    # A queue without room would stop reading for ever.
+    return max(high, 1), low
