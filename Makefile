@@ -22,7 +22,8 @@ WS = ws@8.23.0
 requires = $(PY) -c 'import functools, sys, tomllib; print(*functools.reduce(dict.get, \
     sys.argv[1].split("."), tomllib.load(open("pyproject.toml", "rb"))))' $(1)
 
-.PHONY: all setup echo test test-all lint format wheel autobahn interop bench-echo clean
+.PHONY: all setup echo test test-all lint lint-style lint-types lint-stubs format wheel autobahn \
+    interop bench-echo clean
 
 all: test
 
@@ -80,10 +81,17 @@ test-all:
 	  else echo "== Python $$version is not installed"; fi; \
 	done
 
-lint: setup
+# With -k, each has its say.
+lint: lint-style lint-types lint-stubs
+
+lint-style: setup
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
+
+lint-types: setup
 	$(PY) -m mypy
+
+lint-stubs: setup
 	$(PY) -m mypy.stubtest websockets._speedups
 
 format: $(VENV)/.deps
