@@ -12,6 +12,7 @@
 VENV ?= .venv
 PYTHON ?= $(shell tools/find_python --any)
 PY = $(VENV)/bin/python
+CODECS = $(if $(filter no,$(WEBSOCKETS_BUILD_EXTENSION)),pure,compiled pure)
 PEERS = .venv-peers
 AUTOBAHN_VENV = .venv-autobahn
 # Peers are measured and tested against in these versions.
@@ -70,8 +71,13 @@ benchmarks/wsload: benchmarks/wsload.c
 echo: setup
 	$(PY) examples/echo.py
 
+# Once on each codec: which one is used is settled at import. Both runs are made, even if one fails.
 test: setup
-	$(PY) -m pytest $(ARGS)
+	@failed=; for codec in $(CODECS); do \
+	  echo "== WEBSOCKETS_CODEC=$$codec"; \
+	  WEBSOCKETS_CODEC=$$codec $(PY) -m pytest $(ARGS) || failed="$$failed $$codec"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "the tests failed on:$$failed"; exit 1; fi
 
 test-all:
 	@set -e; for version in 3.11 3.12 3.13; do \
