@@ -28,7 +28,7 @@ def extensions() -> list[Extension]:
     extension = Extension(
         "websockets._speedups",
         sources=["websockets/_speedups.pyx"],
-        extra_compile_args=["/O2"] if sys.platform == "win32" else ["-O3"],
+        extra_compile_args=["/O2"] if sys.platform == "win32" else ["-O3", "-g0"],
     )
     if not BUILDING:
         return [extension]
