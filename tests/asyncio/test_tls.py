@@ -1,0 +1,170 @@
+"""The same over TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+import pytest
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedError
+from websockets.protocol import State
+
+from ..helpers import (
+    TLS,
+    drain_messages,
+    echo,
+    idle,
+    noise,
+    port_of,
+    raw_socket,
+    serving,
+    stalled,
+    uri_of,
+    within,
+)
+
+
+async def test_echo(tls: TLS) -> None:
+    async with serving(echo, ssl=tls.server) as server:
+        async with connect(
+            uri_of(server, scheme="wss"), ssl=tls.client, compression=None
+        ) as client:
+            ssl_object = client.transport.get_extra_info("ssl_object")
+            assert ssl_object.version().startswith("TLSv1.")
+            for message in ("text", b"binary", "", b"x" * 1_000_000, ["frag", "ments"]):
+                await client.send(message)
+                expected = "fragments" if isinstance(message, list) else message
+                assert await within(client.recv()) == expected
+            await within(await client.ping())
+        assert client.close_code == 1000
+
+
+async def test_many_small_messages(tls: TLS) -> None:
+    """Several messages share a record and a read: none is lost, none is mixed up."""
+    async with serving(echo, ssl=tls.server) as server:
+        async with connect(
+            uri_of(server, scheme="wss"), ssl=tls.client, compression=None
+        ) as client:
+
+            async def send() -> None:
+                for i in range(2000):
+                    await client.send(f"message {i}")
+
+            sending = asyncio.create_task(send())
+            for i in range(2000):
+                assert await within(client.recv()) == f"message {i}"
+            await sending
+
+
+async def test_large_messages_both_ways(tls: TLS) -> None:
+    async with serving(echo, ssl=tls.server, max_size=None) as server:
+        async with connect(
+            uri_of(server, scheme="wss"), ssl=tls.client, compression=None, max_size=None
+        ) as client:
+            big = bytes(range(256)) * 16384
+            sending = asyncio.create_task(client.send(big))
+            assert await within(client.recv()) == big
+            await within(sending)
+
+
+async def test_close_codes(tls: TLS) -> None:
+    async with serving(idle, ssl=tls.server) as server:
+        async with connect(
+            uri_of(server, scheme="wss"), ssl=tls.client, compression=None
+        ) as client:
+            server.close(code=1012, reason="back soon")
+            _, exc = await drain_messages(client)
+            words = "1012 (service restart) back soon"
+            assert str(exc) == f"received {words}; then sent {words}"
+
+
+async def test_server_hostname(tls: TLS) -> None:
+    """`server_hostname` is what the certificate is checked against; `Host` follows the URI."""
+    async with serving(echo, ssl=tls.server) as server:
+        async with connect(
+            uri_of(server, scheme="wss"),
+            ssl=tls.client,
+            server_hostname="test.example",
+            compression=None,
+        ) as client:
+            assert client.request.headers["Host"] == f"127.0.0.1:{port_of(server)}"
+        async with connect(
+            "wss://test.example/",
+            sock=socket.create_connection(("127.0.0.1", port_of(server))),
+            ssl=tls.client,
+            compression=None,
+        ) as client:
+            assert client.request.headers["Host"] == "test.example"
+
+
+async def test_untrusted_certificate(tls: TLS, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(echo, ssl=tls.server) as server:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await connect(uri_of(server, scheme="wss"), compression=None)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await connect(
+                uri_of(server, scheme="wss"), ssl=tls.client, server_hostname="other.example"
+            )
+    assert noise(caplog) == []
+
+
+async def test_plain_client_at_a_tls_server(tls: TLS, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(echo, ssl=tls.server) as server:
+        async with raw_socket(server) as peer:
+            await peer.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await peer.read_to_end()
+        async with connect(
+            uri_of(server, scheme="wss"), ssl=tls.client, compression=None
+        ) as client:
+            await client.send("still here")
+            assert await within(client.recv()) == "still here"
+    assert [line for line in noise(caplog) if line.startswith("websockets")] == []
+
+
+async def test_tls_client_at_a_plain_server(tls: TLS, caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(echo, open_timeout=1) as server:
+        with pytest.raises(OSError):
+            await connect(uri_of(server, scheme="wss"), ssl=tls.client, compression=None)
+    assert noise(caplog) == []
+
+
+def test_ssl_must_not_be_none_for_wss() -> None:
+    """`ssl=None` would mean no TLS at all: not what wss:// asks for."""
+    with pytest.raises(ValueError, match="^ssl=None is incompatible with a wss:// URI$"):
+        asyncio.run(connect("wss://127.0.0.1:9/", ssl=None).__aenter__())
+
+
+async def test_backpressure(tls: TLS) -> None:
+    """A handler that does not read blocks the client's `send`, over TLS too."""
+    async with serving(idle, ssl=tls.server, close_timeout=0.1) as server:
+        async with connect(
+            uri_of(server, scheme="wss"), ssl=tls.client, compression=None, close_timeout=0.1
+        ) as client:
+            sent = 0
+
+            async def flood() -> None:
+                nonlocal sent
+                while True:
+                    await client.send(b"x" * 65536)
+                    sent += 65536
+
+            flooding = asyncio.create_task(flood())
+            assert await stalled(flooding, lambda: sent)
+            assert sent < 50_000_000
+            flooding.cancel()
+            await asyncio.wait([flooding])
+
+
+async def test_connection_lost(tls: TLS) -> None:
+    async with serving(idle, ssl=tls.server) as server:
+        async with connect(
+            uri_of(server, scheme="wss"), ssl=tls.client, compression=None
+        ) as client:
+            for connection in server.connections:
+                connection.transport.abort()
+            with pytest.raises(ConnectionClosedError, match="^no close frame received or sent$"):
+                await within(client.recv())
+            assert client.state is State.CLOSED
