@@ -9,6 +9,7 @@ import os
 
 __all__ = [
     "IMPLEMENTATION",
+    "READ_SIZE",
     "FrameReader",
     "Utf8Validator",
     "apply_mask",
@@ -25,6 +26,7 @@ if _choice != "pure":
     try:
         from ._speedups import (
             IMPLEMENTATION,
+            READ_SIZE,
             FrameReader,
             Utf8Validator,
             apply_mask,
@@ -43,6 +45,7 @@ if _choice != "pure":
 if _choice == "pure":
     from ._codec import (  # type: ignore[assignment]
         IMPLEMENTATION,
+        READ_SIZE,
         FrameReader,
         Utf8Validator,
         apply_mask,

@@ -215,8 +215,7 @@ class Protocol:
             self.receive_handshake()
         elif not self.ended:
             self.reader.feed(data)
-        while self.handshake_parser is None and (frame := self.read_frame()) is not None:
-            self.events.append(frame)
+        self._parse_frames()
 
     def receive_eof(self) -> None:
         """Take the end of the peer's stream.
@@ -364,6 +363,8 @@ class Protocol:
 
         Control frames are among them; they need no answer.
         """
+        # Frames may have come before a server sent its response.
+        self._parse_frames()
         events, self.events = self.events, []
         return events
 
@@ -524,6 +525,11 @@ class Protocol:
         if self.debug:
             self.logger.debug("> EOF")
         self.writes.append(SEND_EOF)
+
+    def _parse_frames(self) -> None:
+        if self.handshake_parser is None and self._state is not CONNECTING:
+            while (frame := self.read_frame()) is not None:
+                self.events.append(frame)
 
     def _send_data(self, opcode: Opcode, data: BytesLike, fin: bool) -> None:
         self._check_state(OPEN)

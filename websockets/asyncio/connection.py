@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..codec import READ_SIZE
 from ..exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
 from ..frames import BINARY, CONT, TEXT, CloseCode, Opcode
-from ..protocol import CLOSING, OPEN, Protocol, State
+from ..protocol import CLOSING, CONNECTING, OPEN, Protocol, State
 from ..session import FragmentDecoder, Incoming, Session, Timeout, convert
 from ..typing import BytesLike, Data, DataLike, LoggerLike, Subprotocol
 from .delivery import Waiter
@@ -91,6 +91,7 @@ class Connection(asyncio.BufferedProtocol):
             close_timeout=close_timeout,
             max_queue=max_queue,
         )
+        self.handshaking = protocol.state is CONNECTING
         self._reader = protocol.reader
         self._messages = self.session.messages
         self._buffer = shared_buffer(self.loop)
@@ -470,13 +471,43 @@ class Connection(asyncio.BufferedProtocol):
         return cast(memoryview, self._reader.get_buffer(self._buffer))
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._reader.buffer_updated(self._buffer, nbytes)
-        self._receive()
+        if self.handshaking:
+            self._receive_handshake(bytes(self._buffer[:nbytes]))
+        else:
+            self._reader.buffer_updated(self._buffer, nbytes)
+            self._receive()
 
     def data_received(self, data: BytesLike) -> None:
         """Take bytes from a transport that does not receive into buffers."""
-        if not self.protocol.ended:
+        if self.handshaking:
+            self._receive_handshake(bytes(data))
+        else:
             self._reader.feed(data)
+            self._receive()
+
+    def _receive_handshake(self, data: bytes) -> None:
+        protocol = self.protocol
+        if protocol.handshake_parser is not None:
+            protocol.handshake_parser.feed(data)
+            protocol.receive_handshake()
+            self._transmit()
+            self.process_handshake()
+        elif not protocol.ended:
+            # Frames that come before our response wait for it, and so does what is behind them.
+            self._reader.feed(data)
+            self._reading_paused = True
+            self.transport.pause_reading()
+
+    def process_handshake(self) -> None:
+        """Go on with the opening handshake, a part of which may have come. For the sides to define."""
+        raise NotImplementedError
+
+    def _handshake_done(self) -> None:
+        """Go on with frames, some of which may have come with the handshake."""
+        self.handshaking = False
+        self.session.open_deadline = None
+        self.session.keepalive.start(self.loop.time())
+        self._arm_timer()
         self._receive()
 
     def _receive(self) -> None:
@@ -703,11 +734,6 @@ class Connection(asyncio.BufferedProtocol):
 
     # Time
 
-    def start_keepalive(self) -> None:
-        """Start to send pings, the opening handshake having succeeded."""
-        self.session.keepalive.start(self.loop.time())
-        self._arm_timer()
-
     def _arm_timer(self) -> None:
         """Make sure that the one timer runs at the next deadline, or earlier."""
         deadline = self.session.next_deadline()
@@ -730,6 +756,7 @@ class Connection(asyncio.BufferedProtocol):
             self.protocol.fail(CloseCode.INTERNAL_ERROR, timeout.value)
             self._transmit()
         elif timeout is not None:
+            self._set_lost_exc(self.protocol.parser_exc)
             self._set_lost_exc(TimeoutError(timeout.value))
             self.transport.abort()
         self._arm_timer()
@@ -777,8 +804,9 @@ class Connection(asyncio.BufferedProtocol):
     def _finish(self) -> None:
         """Read to the end what has arrived, whatever the queue holds, then end the protocol."""
         session, protocol = self.session, self.protocol
-        session.high = None
-        session.read(1 << 62)
+        if not self.handshaking:
+            session.high = None
+            session.read(1 << 62)
         self._set_lost_exc(protocol.parser_exc)
         protocol.receive_eof()
         self._set_lost_exc(protocol.parser_exc)
