@@ -13,7 +13,9 @@ from websockets import _codec
 from websockets.exceptions import PayloadTooBig, ProtocolError
 
 # The codecs are modules: the fixture that hands them out may be shared by all examples.
-settings.register_profile("codec", suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+settings.register_profile(
+    "codec", suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 settings.load_profile("codec")
 
 KEY = b"\x12\x34\x56\x78"
@@ -139,7 +141,9 @@ def test_encode_frame(codec, size, rsv, fin, masked):
     assert codec.encode_header(2, size, masked, fin, rsv) == encoded
 
 
-@pytest.mark.parametrize("text", ["", "ascii", "caf\xe9", "\u20ac" * 100, "\U0001f600", "x" * 70000])
+@pytest.mark.parametrize(
+    "text", ["", "ascii", "caf\xe9", "\u20ac" * 100, "\U0001f600", "x" * 70000]
+)
 def test_encode_frame_text(codec, text):
     assert codec.encode_frame(1, text, False) == frame(1, text.encode())
 
@@ -532,7 +536,7 @@ ENDS = {
     "at a frame": (b"", "unexpected end of stream"),
     "in the first two bytes": (b"\x81", "stream ends after 1 bytes, expected 2 bytes"),
     "in a length of two bytes": (b"\x82\x7e\x00", "stream ends after 1 bytes, expected 2 bytes"),
-    "in a length of eight bytes": (b"\x82\x7f" + bytes(5), "stream ends after 5 bytes, expected 8 bytes"),
+    "in a length of eight bytes": (b"\x82\x7f12345", "stream ends after 5 bytes, expected 8 bytes"),
     "in a payload": (b"\x81\x05abc", "stream ends after 3 bytes, expected 5 bytes"),
     "before a payload": (b"\x81\x05", "stream ends after 0 bytes, expected 5 bytes"),
 }  # fmt: skip

@@ -1,68 +1,14 @@
 """WebSockets (RFC 6455) for Python: the API of ``websockets`` 17.4 on a compiled codec.
 
-Names are imported from their modules when they are first used, so that ``import websockets`` is cheap.
+Names are imported from their modules at first use, so that ``import websockets`` is cheap.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .version import version as __version__
-
-if TYPE_CHECKING:
-    from .asyncio.client import ClientConnection, connect, unix_connect
-    from .asyncio.server import Server, ServerConnection, serve, unix_serve
-    from .client import ClientProtocol
-    from .datastructures import Headers, HeadersLike, MultipleValuesError
-    from .exceptions import (
-        ConcurrencyError,
-        ConnectionClosed,
-        ConnectionClosedError,
-        ConnectionClosedOK,
-        DuplicateParameter,
-        HeaderLineTooLong,
-        InvalidHandshake,
-        InvalidHeader,
-        InvalidHeaderFormat,
-        InvalidHeaderValue,
-        InvalidMessage,
-        InvalidMethod,
-        InvalidOrigin,
-        InvalidParameterName,
-        InvalidParameterValue,
-        InvalidProtocol,
-        InvalidProxy,
-        InvalidProxyMessage,
-        InvalidProxyStatus,
-        InvalidState,
-        InvalidStatus,
-        InvalidUpgrade,
-        InvalidURI,
-        NegotiationError,
-        PayloadTooBig,
-        ProtocolError,
-        ProxyError,
-        RequestLineTooLong,
-        SecurityError,
-        StatusLineTooLong,
-        TooManyFragments,
-        TooManyHeaders,
-        WebSocketException,
-    )
-    from .frames import Close, CloseCode, Frame, Opcode
-    from .http11 import Request, Response
-    from .protocol import Protocol, Side, State
-    from .server import ServerProtocol
-    from .typing import (
-        Data,
-        ExtensionName,
-        ExtensionParameter,
-        LoggerLike,
-        Origin,
-        StatusLike,
-        Subprotocol,
-    )
 
 _MODULES = {
     "asyncio.client": "ClientConnection connect unix_connect",
@@ -82,17 +28,12 @@ _MODULES = {
     "http11": "Request Response",
     "protocol": "Protocol Side State",
     "server": "ServerProtocol",
-    "typing": (
-        "Data ExtensionName ExtensionParameter LoggerLike Origin StatusLike Subprotocol"
-    ),
+    "typing": ("Data ExtensionName ExtensionParameter LoggerLike Origin StatusLike Subprotocol"),
 }
 
 _SOURCES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-__all__ = [  # noqa: PLE0604
-    "__version__",
-    *sorted(_SOURCES),
-]
+__all__ = ["__version__", *_SOURCES]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

@@ -82,7 +82,10 @@ class Utf8Validator:
         piece = self._pending + bytes(data)
         try:
             _, consumed = codecs.utf_8_decode(piece, "strict", final)
-            if piece[consumed : consumed + 1] == b"\xed" and piece[consumed + 1 : consumed + 2] > b"\x9f":
+            if (
+                piece[consumed : consumed + 1] == b"\xed"
+                and piece[consumed + 1 : consumed + 2] > b"\x9f"
+            ):
                 # CPython awaits the third byte of a surrogate before it refuses the second.
                 codecs.utf_8_decode(piece, "strict", True)
         except UnicodeDecodeError as exc:
@@ -104,9 +107,7 @@ class Utf8Validator:
         before = self._position - len(self._pending)
         if self._position <= TEXT_CONTEXT:
             piece = bytes(self._context[:before]) + piece
-        return UnicodeDecodeError(
-            "utf-8", piece, before + exc.start, before + exc.end, exc.reason
-        )
+        return UnicodeDecodeError("utf-8", piece, before + exc.start, before + exc.end, exc.reason)
 
 
 class _KeyBlock:
@@ -203,8 +204,9 @@ class FrameReader:
         masked: whether frames must be masked, as a server expects, or must not be.
         max_message: largest message in bytes; None for no limit.
         max_fragment: largest payload of a data frame in bytes; None for no limit.
-        extended: whether extensions are in use; may be set until the first read. Then reserved bits are handed on, text is not
-            checked, as it is not text yet, and whoever decodes keeps ``message_size``.
+        extended: whether extensions are in use; may be set until the first read. Then reserved bits
+            are handed on, text is not checked, as it is not text yet, and whoever decodes keeps
+            ``message_size``.
     """
 
     __slots__ = (
@@ -240,7 +242,7 @@ class FrameReader:
         self.extended = extended
 
         # Bytes fed and not parsed yet: _source[_position:].
-        self._source: BytesLike = b""
+        self._source = b""
         self._position = 0
 
         # The frame being read; these mean something while _in_payload.

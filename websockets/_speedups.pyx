@@ -214,6 +214,7 @@ cdef object utf8_error(bytes context, bytes piece, uint64_t before):
     raise AssertionError("the validator refuses what the decoder takes")
 
 
+@cython.final
 cdef class Utf8Validator:
     """Incremental check that the pieces of a text are UTF-8 (RFC 6455 section 8.1, RFC 3629)."""
 
@@ -389,6 +390,7 @@ def encode_frame(int opcode, payload, bint masked, bint fin=True, int rsv=0):
     return frame
 
 
+@cython.final
 cdef class FrameReader:
     """Incremental reader of frames: feeding stores, reading parses.
 
@@ -400,8 +402,9 @@ cdef class FrameReader:
         masked: whether frames must be masked, as a server expects, or must not be.
         max_message: largest message in bytes; None for no limit.
         max_fragment: largest payload of a data frame in bytes; None for no limit.
-        extended: whether extensions are in use; may be set until the first read. Then reserved bits are handed on, text is not
-            checked, as it is not text yet, and whoever decodes keeps ``message_size``.
+        extended: whether extensions are in use; may be set until the first read. Then reserved bits
+            are handed on, text is not checked, as it is not text yet, and whoever decodes keeps
+            ``message_size``.
     """
 
     cdef bint _masked
@@ -811,7 +814,9 @@ cdef class FrameReader:
         self._checked = self._arrived
         return 0
 
-    cdef int _check_text(self, const uint8_t* data, size_t size, uint64_t before, bint final) except -1:
+    cdef int _check_text(
+        self, const uint8_t* data, size_t size, uint64_t before, bint final
+    ) except -1:
         """Check a piece of text, ``before`` bytes of its frame having gone before it."""
         cdef Utf8State state = self._utf8
         cdef uint64_t position

@@ -163,9 +163,11 @@ class ClientProtocol(Protocol):
             NegotiationError: if an extension was not offered, or its parameters are not acceptable.
         """
         accepted: list[Extension] = []
+        if "Sec-WebSocket-Extensions" not in headers:
+            return accepted
+        if self.available_extensions is None:
+            raise NegotiationError("no extensions supported")
         for name, params in get_extensions(headers):
-            if self.available_extensions is None:
-                raise NegotiationError("no extensions supported")
             for factory in self.available_extensions:
                 if factory.name != name:
                     continue
@@ -193,11 +195,11 @@ class ClientProtocol(Protocol):
             InvalidHeaderFormat: if the header does not match its grammar.
             NegotiationError: if the subprotocol was not offered.
         """
-        subprotocols = get_subprotocols(headers)
-        if not subprotocols:
+        if "Sec-WebSocket-Protocol" not in headers:
             return None
         if self.available_subprotocols is None:
             raise NegotiationError("no subprotocols supported")
+        subprotocols = get_subprotocols(headers)
         if len(subprotocols) > 1:
             raise InvalidHeader(
                 "Sec-WebSocket-Protocol", f"multiple values: {', '.join(subprotocols)}"

@@ -190,7 +190,9 @@ class Frame:
             return "''", ""
         if self.opcode is Opcode.CLOSE and len(data) >= 2:
             try:
-                return self._shorten(str(Close(int.from_bytes(data[:2], "big"), data[2:].decode()))), ""
+                return self._shorten(
+                    str(Close(int.from_bytes(data[:2], "big"), data[2:].decode()))
+                ), ""
             except UnicodeDecodeError:
                 pass
         text = self._as_text(data)
@@ -199,7 +201,9 @@ class Frame:
         third = max(MAX_LOG_SIZE // 3, 1)
         if len(data) > third:
             tail = third // 3
-            shown = f"{data[: 2 * tail].hex(' ')} ... {data[-tail:].hex(' ') if tail else ''}".strip()
+            shown = (
+                f"{data[: 2 * tail].hex(' ')} ... {data[-tail:].hex(' ') if tail else ''}".strip()
+            )
         else:
             shown = data.hex(" ")
         return shown, "" if self.opcode is Opcode.BINARY else "binary"

@@ -118,9 +118,7 @@ class Protocol:
         else:
             self.max_message_size, self.max_fragment_size = max_size
         self.handshake_parser: RequestParser | ResponseParser | None = None
-        self.reader = FrameReader(
-            side is SERVER, self.max_message_size, self.max_fragment_size
-        )
+        self.reader = FrameReader(side is SERVER, self.max_message_size, self.max_fragment_size)
         self.events: list[Event] = []
         # Text that extensions have decoded is checked here, as only here it is text.
         self._text: Utf8Validator | None = None
@@ -337,7 +335,7 @@ class Protocol:
         self.send_frame(Frame(PONG, data))
 
     def fail(self, code: int, reason: str = "") -> None:
-        """Fail the connection (RFC 6455 section 7.1.7): say why, as far as possible, and hear no more.
+        """Fail the connection (RFC 6455 section 7.1.7): say why, if that is possible, hear no more.
 
         Args:
             code: close code; 1006 to send no close frame.
@@ -397,7 +395,7 @@ class Protocol:
         return self.reader.read_messages(limit)
 
     def read_frame(self) -> Frame | None:
-        """Read the next frame and act on it; None where bytes are lacking or the input has ended."""
+        """Read the next frame and act on it; None where bytes are lacking or input has ended."""
         if self.ended:
             return None
         try:
@@ -422,7 +420,7 @@ class Protocol:
         return frame
 
     def encode_message(self, opcode: Opcode, payload: DataLike) -> bytes | None:
-        """Return the frame of a whole message to write now, or None where it must be sent as a frame.
+        """Return the frame of a whole message, None where :meth:`send_frame` must make it.
 
         Args:
             opcode: :attr:`Opcode.TEXT` or :attr:`Opcode.BINARY`.
@@ -441,8 +439,9 @@ class Protocol:
     def hold_pongs(self, hold: bool) -> None:
         """Hold pongs back, or let go of them.
 
-        A peer that sends pings and does not read must not fill our memory with pongs. Held back, only
-        the pong to its latest ping remains, and it answers for the earlier ones (RFC 6455 section 5.5.3).
+        A peer that sends pings and does not read must not fill our memory with pongs. Held back,
+        only the pong to its latest ping remains, and it answers for the earlier ones (RFC 6455
+        section 5.5.3).
         """
         self._hold_pongs = hold
         if not hold and self._held_pong is not None:
@@ -453,7 +452,7 @@ class Protocol:
     # What client and server build on
 
     def receive_handshake(self) -> None:
-        """Go on with the opening handshake, of which ``handshake_parser`` has more bytes or the end."""
+        """Go on with the opening handshake: ``handshake_parser`` has more bytes, or the end."""
         raise NotImplementedError
 
     def handshake_parser_done(self) -> None:
@@ -502,7 +501,7 @@ class Protocol:
         """
         if self.debug:
             self.logger.debug("> %s", frame)
-        if isinstance(frame.data, str):
+        if type(frame.data) is str:  # encode_frame() would encode it
             raise TypeError("expected a bytes-like object, str found")
         if frame.opcode >= 8 and len(frame.data) > 125:
             # RFC 6455 section 5.5

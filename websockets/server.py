@@ -223,11 +223,10 @@ class ServerProtocol(Protocol):
         if (sec_version := get_single(headers, "Sec-WebSocket-Version")) != "13":
             raise InvalidHeaderValue("Sec-WebSocket-Version", sec_version)
         # Points 7 to 9.
-        origin = self.process_origin(headers)
+        self.origin = self.process_origin(headers)
         extensions_header, extensions = self.process_extensions(headers)
         subprotocol = self.process_subprotocol(headers)
 
-        self.origin = origin
         self.extensions = extensions
         self.subprotocol = subprotocol
         return accept_key(key), extensions_header, subprotocol

@@ -1,8 +1,8 @@
 """What an open connection needs beyond the protocol, for every runtime and still without I/O.
 
 Here are the queue of messages, their assembly from fragments, pending pings and latency, keepalive
-and deadlines. Time is an argument, ``now``, in seconds on any clock that only goes forward; the next
-deadline is a value. Nothing here waits: runtimes do.
+and deadlines. Time is an argument, ``now``, in seconds on any clock that only goes forward; the
+next deadline is a value. Nothing here waits: runtimes do.
 """
 
 from __future__ import annotations
@@ -32,13 +32,12 @@ MAX_UNFINISHED_TIMEOUTS = 5
 class Incoming:
     """A message that arrives in fragments: one buffer, and where its unread fragments end."""
 
-    __slots__ = ("_data", "_sizes", "complete", "taken", "text", "wanted")
+    __slots__ = ("_data", "_sizes", "complete", "taken", "text")
 
     def __init__(self, text: bool) -> None:
         self.text = text
         self.complete = False
         self.taken = False  # whether it has left the queue, to be received fragment by fragment
-        self.wanted = False  # whether someone waits for all of it: then it does not fill the queue
         self._data = bytearray()
         self._sizes: deque[int] = deque()
 
@@ -88,7 +87,7 @@ def convert(message: str | bytes, decode: bool | None) -> str | bytes:
 
 
 class FragmentDecoder:
-    """Applies the ``decode`` argument of ``recv_streaming()`` to fragments, which may cut characters."""
+    """Applies the ``decode`` argument of ``recv_streaming()``: fragments cut characters."""
 
     def __init__(self, text: bool, decode: bool | None) -> None:
         self._decoder = None
@@ -129,7 +128,7 @@ class PendingPings(Generic[Waiter]):
         self._pings[data] = waiter, now
 
     def acknowledge(self, data: bytes, now: float) -> list[tuple[Waiter, float]]:
-        """Return the waiters that a pong answers, each with its latency; none for an unsolicited one."""
+        """Return the waiters that a pong answers, if any, each with its latency."""
         if data not in self._pings:
             return []
         answered = []
@@ -161,8 +160,8 @@ class Timeout(enum.Enum):
 class Keepalive:
     """Tells when to ping, and when the peer has been silent for too long.
 
-    Whatever arrives proves the peer alive, not only the pong, which may be queued behind data. Silence
-    counts only while this side is reading.
+    Whatever arrives proves the peer alive, not only the pong, which may be queued behind data.
+    Silence counts only while this side is reading.
 
     Args:
         interval: seconds between pings; None for no keepalive.
@@ -243,6 +242,9 @@ class Session(Generic[Waiter]):
         self.incoming: Incoming | None = None  # the last of them, while it is incomplete
         self.high, self.low = queue_limits(max_queue)
         self.full = False  # whether the queue has stopped reading
+        # Whether someone waits for the first message to be complete: it may have any number of
+        # fragments then, and they do not fill the queue.
+        self.wanting = False
         self.dropping = False  # whether messages that do not fit are dropped
         self.pongs: list[bytes] = []
 
@@ -293,13 +295,13 @@ class Session(Generic[Waiter]):
         return limit
 
     def _held(self) -> int:
-        """Return what counts towards the limit of the queue: messages, and fragments of the last."""
+        """Return what counts towards the limit: messages, and fragments of the last one."""
         held = len(self.messages)
         incoming = self.incoming
         if incoming is not None:
             if not incoming.taken:
                 held -= 1
-            if not incoming.wanted:
+            if not (self.wanting and held == 0):
                 held += len(incoming)
         return held
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl as ssl_module
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Literal, cast
 
@@ -125,8 +125,8 @@ class connect:
         additional_headers: headers to add to the handshake request.
         user_agent_header: value of the ``User-Agent`` header; None for none.
         proxy: None or True for a direct connection; proxies are not available yet.
-        process_exception: tells which errors are worth another attempt, for reconnection, which is not
-            available yet.
+        process_exception: tells which errors are worth another attempt, for reconnection, which is
+            not available yet.
         open_timeout: seconds that connecting may take; None for any.
         ping_interval: seconds between keepalive pings; None for no keepalive.
         ping_timeout: seconds to wait for a sign of life after such a ping; None for ever.
@@ -136,13 +136,13 @@ class connect:
             message and the largest fragment.
         max_queue: messages to hold until reading stops, or a tuple of that and of the number at
             which it goes on; None for no limit.
-        write_limit: bytes in the write buffer at which ``send()`` starts to wait, or a tuple of that
-            and of the number at which it goes on.
+        write_limit: bytes in the write buffer at which ``send()`` starts to wait, or a tuple of
+            that and of the number at which it goes on.
         logger: logger for this connection; ``websockets.client`` unless given.
         create_connection: class of the connection, :class:`ClientConnection` unless given.
         **kwargs: arguments of the event loop's ``create_connection()``: ``ssl`` for an
-            :class:`~ssl.SSLContext`, ``server_hostname``, ``host`` and ``port`` to connect elsewhere
-            than the URI says, ``sock`` for a socket that is connected already, ...
+            :class:`~ssl.SSLContext`, ``server_hostname``, ``host`` and ``port`` to connect
+            elsewhere than the URI says, ``sock`` for a socket that is connected already, ...
 
     Raises:
         InvalidURI: if the URI is not valid.
@@ -167,7 +167,7 @@ class connect:
         ping_interval: float | None = 20,
         ping_timeout: float | None = 20,
         close_timeout: float | None = 10,
-        reconnect_delays: Callable[[], Generator[float]] = backoff,
+        reconnect_delays: Callable[[], Iterator[float]] = backoff,
         max_size: int | None | tuple[int | None, int | None] = 2**20,
         max_queue: int | None | tuple[int | None, int | None] = 16,
         write_limit: int | tuple[int, int | None] = 2**15,
@@ -284,8 +284,8 @@ def unix_connect(path: str | None = None, uri: str | None = None, **kwargs: Any)
 
     Args:
         path: path of the socket.
-        uri: URI for the handshake request; ``ws://localhost/``, or ``wss://localhost/`` with ``ssl``,
-            unless given.
+        uri: URI for the handshake request; ``ws://localhost/``, or ``wss://localhost/`` with
+            ``ssl``, unless given.
         **kwargs: arguments of :func:`connect`.
     """
     if uri is None:

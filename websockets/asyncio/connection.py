@@ -311,11 +311,11 @@ class Connection(asyncio.BufferedProtocol):
         1011, as a message that was begun cannot be taken back.
 
         Args:
-            message: a string, sent as a text message (RFC 6455 section 5.6); bytes, a bytearray or a
-                memoryview, sent as a binary message; or an iterable or asynchronous iterable of
+            message: a string, sent as a text message (RFC 6455 section 5.6); bytes, a bytearray or
+                a memoryview, sent as a binary message; or an iterable or asynchronous iterable of
                 strings, or of bytes-like objects, sent as the fragments of one message.
-            text: True to send bytes-like objects as text, which must be UTF-8; False to send strings
-                as binary messages, encoded to UTF-8.
+            text: True to send bytes-like objects as text, which must be UTF-8; False to send
+                strings as binary messages, encoded to UTF-8.
 
         Raises:
             ConnectionClosed: if the connection is closed.
@@ -340,9 +340,9 @@ class Connection(asyncio.BufferedProtocol):
             # Only its keys would be sent, which is hardly what is meant.
             raise TypeError("data is a dict-like object")
         elif isinstance(message, AsyncIterable):
-            await self._send_fragments(aiter(message), text)
+            await self._send_fragments(aiter(message), text, "async iterable")
         elif isinstance(message, Iterable):
-            await self._send_fragments(async_iterator(message), text)
+            await self._send_fragments(async_iterator(message), text, "iterable")
         else:
             raise TypeError("data must be str, bytes, iterable, or async iterable")
 
@@ -353,8 +353,8 @@ class Connection(asyncio.BufferedProtocol):
             data: payload of at most 125 bytes; a string is encoded to UTF-8. Random bytes if None.
 
         Returns:
-            A future, done when the pong to this or a later ping arrives; its result is the latency in
-            seconds. There is no need to await it::
+            A future, done when the pong to this or a later ping arrives; its result is the latency
+            in seconds. There is no need to await it::
 
                 pong = await websocket.ping()
                 latency = await pong
@@ -387,7 +387,7 @@ class Connection(asyncio.BufferedProtocol):
         self._transmit()
 
     async def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
-        """Do the closing handshake and wait until the connection is closed (RFC 6455 section 7.1.2).
+        """Close the connection, with a closing handshake (RFC 6455 section 7.1.2), and wait for it.
 
         It takes ``close_timeout`` at most. Closing again has no effect. Messages in the queue can
         still be received afterwards. When it is cancelled, the connection is closed all the same.
@@ -419,7 +419,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def _concurrency_error(self, method: str) -> ConcurrencyError:
         return ConcurrencyError(
-            f"cannot call {method} while another coroutine is already running recv or recv_streaming"
+            f"cannot call {method} while another coroutine is already running "
+            "recv or recv_streaming"
         )
 
     async def _wait_for_message(self, method: str) -> None:
@@ -428,29 +429,22 @@ class Connection(asyncio.BufferedProtocol):
         Raises:
             ConnectionClosed: if it cannot come any more.
         """
-        messages, session = self._messages, self.session
+        session = self.session
         self._receiving = method
+        session.wanting = method == "recv"
         try:
+            if session.full:
+                # It is full of fragments of the first message.
+                self._refill()
             while not session.ready():
-                if messages:
-                    if method == "recv_streaming":
-                        return
-                    # All of its fragments may come, however many they are.
-                    message = cast(Incoming, messages[0])
-                    message.wanted = True
-                    if session.full:
-                        self._refill()
-                        if message.complete:
-                            return
+                if method == "recv_streaming" and self._messages:
+                    return
                 if self._lost:
                     raise self.close_exc
                 await self._wait()
-        except asyncio.CancelledError:
-            if messages and type(messages[0]) is Incoming:
-                messages[0].wanted = False
-            raise
         finally:
             self._receiving = None
+            session.wanting = False
 
     async def _wait(self) -> None:
         self._waiter = waiter = Waiter(self.loop)
@@ -468,7 +462,7 @@ class Connection(asyncio.BufferedProtocol):
     # Receiving
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return cast(memoryview, self._reader.get_buffer(self._buffer))
+        return self._reader.get_buffer(self._buffer)
 
     def buffer_updated(self, nbytes: int) -> None:
         if self.handshaking:
@@ -499,7 +493,7 @@ class Connection(asyncio.BufferedProtocol):
             self.transport.pause_reading()
 
     def process_handshake(self) -> None:
-        """Go on with the opening handshake, a part of which may have come. For the sides to define."""
+        """Go on with the opening handshake, of which something has come. Each side has its own."""
         raise NotImplementedError
 
     def _handshake_done(self) -> None:
@@ -549,8 +543,10 @@ class Connection(asyncio.BufferedProtocol):
         """Stop or resume reading from the transport, now that frames have been read."""
         if self._lost:
             return
-        if not self._continuing and self._budget <= 0 and (
-            not self.session.full or self.session.drained()
+        if (
+            not self._continuing
+            and self._budget <= 0
+            and (not self.session.full or self.session.drained())
         ):
             self._continuing = True
             self.loop.call_soon(self._continue)
@@ -607,21 +603,25 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 return
 
-    async def _send_fragments(self, chunks: AsyncIterator[DataLike], text: bool | None) -> None:
-        """Send the items of an iterator as the fragments of one message."""
+    async def _send_fragments(
+        self, chunks: AsyncIterator[DataLike], text: bool | None, kind: str
+    ) -> None:
+        """Send the items of an iterator, of that kind, as the fragments of one message."""
         try:
             chunk = await anext(chunks)
         except StopAsyncIteration:
             return
-        opcode, data = to_payload(chunk, text, "data iterable must contain bytes or str")
         expected = str if isinstance(chunk, str) else (bytes, bytearray, memoryview)
+        if not isinstance(chunk, expected):
+            raise TypeError(f"{kind} must contain bytes or str")
+        opcode, data = to_payload(chunk, text)
         await self._clear_to_send()
         done = self._fragmenting = self.loop.create_future()
         try:
             self._send_frame(opcode, data, False)
             async for chunk in chunks:
                 if not isinstance(chunk, expected):
-                    raise TypeError("data iterable must contain uniform types")
+                    raise TypeError(f"{kind} must contain uniform types")
                 await self._clear_to_send(fragment=True)
                 self._send_frame(CONT, to_payload(chunk, text)[1], False)
             await self._clear_to_send(fragment=True)
@@ -833,17 +833,11 @@ def to_bytes(data: DataLike) -> bytes:
     raise TypeError("data must be str or bytes-like")
 
 
-def to_payload(
-    data: DataLike,
-    text: bool | None,
-    error: str = "data iterable must contain uniform types",
-) -> tuple[Opcode, BytesLike]:
+def to_payload(data: DataLike, text: bool | None) -> tuple[Opcode, BytesLike]:
     """Return the opcode and payload for data to send, text being the argument of ``send()``."""
     if isinstance(data, str):
         return (BINARY if text is False else TEXT), data.encode()
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return (TEXT if text else BINARY), data
-    raise TypeError(error)
+    return (TEXT if text else BINARY), data
 
 
 async def async_iterator(items: Iterable[DataLike]) -> AsyncIterator[DataLike]:

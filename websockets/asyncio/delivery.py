@@ -1,7 +1,8 @@
 """Resuming a task at once, inside the callback that has something for it.
 
-A future wakes its task through another turn of the event loop. A :class:`Waiter` is not a future; it
-follows the same protocol, so that a task can await it, and runs the task's wake-up when it is told to.
+A future wakes its task through another turn of the event loop. A :class:`Waiter` is not a future;
+it follows the same protocol, so that a task can await it, and runs the task's wake-up when it is
+told to.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Waiter:
         "_loop",
     )
 
-    #: Whether tasks are resumed at once; ``WEBSOCKETS_DIRECT_DELIVERY=0`` in the environment turns it
-    #: off, and so does the first wake-up where the mechanism does not hold.
+    #: Whether tasks are resumed at once; ``WEBSOCKETS_DIRECT_DELIVERY=0`` in the environment turns
+    #: it off, and so does the first wake-up where the mechanism does not hold.
     direct = os.environ.get("WEBSOCKETS_DIRECT_DELIVERY", "1") != "0"
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

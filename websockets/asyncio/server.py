@@ -145,7 +145,7 @@ class ServerConnection(Connection):
             self.transport.close()
 
     def is_own_end(self, exc: Exception) -> bool:
-        """Whether an exception says that this connection is closed, which is no fault of its handler."""
+        """Whether an exception says that this connection is closed, no fault of its handler."""
         protocol = self.protocol
         return (
             isinstance(exc, ConnectionClosed)
@@ -174,7 +174,7 @@ class Server:
     Await it to start it, or use it as an asynchronous context manager, which closes it at its end.
 
     Args:
-        create_server: called with this server, it returns an awaitable of an :class:`asyncio.Server`.
+        create_server: called with this server, returns an awaitable of an :class:`asyncio.Server`.
         handler: coroutine function that handles a connection.
         logger: logger for this server; ``websockets.server`` unless given.
     """
@@ -405,8 +405,8 @@ def serve(
 ) -> Server:
     """Create a WebSocket server.
 
-    The handler is called with each connection whose opening handshake succeeds; when it returns, the
-    connection is closed with code 1000, or 1011 if it raises an exception::
+    The handler is called with each connection whose opening handshake succeeds; when it returns,
+    the connection is closed with code 1000, or 1011 if it raises an exception::
 
         async def handler(websocket):
             async for message in websocket:
@@ -419,19 +419,19 @@ def serve(
         handler: coroutine function that handles a connection.
         host: interface to listen on, or several; all of them if None.
         port: TCP port to listen on; any free one if 0.
-        origins: acceptable values of the ``Origin`` header, strings or compiled regular expressions;
-            None in the list accepts requests without one.
+        origins: acceptable values of the ``Origin`` header, strings or compiled regular
+            expressions; None in the list accepts requests without one.
         extensions: extensions to negotiate, in order of preference.
         subprotocols: subprotocols to negotiate, in order of preference.
-        select_subprotocol: called with the connection and the subprotocols that the client offers, it
-            returns one of them, or None for none, or raises
+        select_subprotocol: called with the connection and the subprotocols that the client offers,
+            it returns one of them, or None for none, or raises
             :exc:`~websockets.exceptions.NegotiationError` to refuse the connection.
         compression: None; compression is not available yet.
         process_request: called with the connection and the request, it returns None to go on, or a
             response to send instead; see :meth:`ServerConnection.respond`. It may be a coroutine
             function.
-        process_response: called with the connection, the request and the response, it returns None to
-            go on, or another response. It may be a coroutine function.
+        process_response: called with the connection, the request and the response, it returns None
+            to go on, or another response. It may be a coroutine function.
         server_header: value of the ``Server`` header; None for none.
         open_timeout: seconds that the opening handshake may take; None for any.
         ping_interval: seconds between keepalive pings; None for no keepalive.
@@ -441,8 +441,8 @@ def serve(
             message and the largest fragment.
         max_queue: messages to hold until reading stops, or a tuple of that and of the number at
             which it goes on; None for no limit.
-        write_limit: bytes in the write buffer at which ``send()`` starts to wait, or a tuple of that
-            and of the number at which it goes on.
+        write_limit: bytes in the write buffer at which ``send()`` starts to wait, or a tuple of
+            that and of the number at which it goes on.
         logger: logger for this server; ``websockets.server`` unless given.
         create_connection: class of the connections, :class:`ServerConnection` unless given.
         **kwargs: arguments of the event loop's ``create_server()``: ``ssl`` for an
@@ -519,4 +519,3 @@ def unix_serve(handler: Handler, path: str | None = None, **kwargs: Any) -> Serv
         **kwargs: arguments of :func:`serve`.
     """
     return serve(handler, unix=True, path=path, **kwargs)
-

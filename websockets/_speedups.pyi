@@ -1,0 +1,46 @@
+from typing import Self, final
+
+from .typing import BytesLike, DataLike
+
+__all__ = ["FrameReader", "Utf8Validator", "apply_mask", "encode_frame", "encode_header"]
+
+IMPLEMENTATION: str
+KEY_BLOCK_SIZE: int
+PAYLOAD_RESERVE: int
+DIRECT_RECEIVE: int
+READ_SIZE: int
+TEXT_CONTEXT: int
+
+def apply_mask(data: BytesLike, mask: BytesLike) -> bytes: ...
+
+@final
+class Utf8Validator:
+    def __new__(cls) -> Self: ...
+    def feed(self, data: BytesLike, final: bool = False) -> None: ...
+
+def encode_header(
+    opcode: int, length: int, masked: bool, fin: bool = True, rsv: int = 0
+) -> bytes: ...
+def encode_frame(
+    opcode: int, payload: DataLike, masked: bool, fin: bool = True, rsv: int = 0
+) -> bytes: ...
+
+@final
+class FrameReader:
+    extended: bool
+    message_size: int
+    @property
+    def in_frame(self) -> bool: ...
+    def __new__(
+        cls,
+        masked: bool,
+        max_message: int | None = None,
+        max_fragment: int | None = None,
+        extended: bool = False,
+    ) -> Self: ...
+    def feed(self, data: BytesLike) -> None: ...
+    def get_buffer(self, shared: memoryview) -> memoryview: ...
+    def buffer_updated(self, shared: memoryview, nbytes: int) -> None: ...
+    def read_messages(self, limit: int) -> list[str | bytes]: ...
+    def read_frame(self) -> tuple[int, bytes, bool, int] | None: ...
+    def eof_error(self) -> EOFError: ...
