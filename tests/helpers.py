@@ -124,6 +124,8 @@ class RawPeer:
 
     def __init__(self, sock: socket.socket, *, is_client: bool) -> None:
         sock.setblocking(False)
+        # Small writes go out as the test makes them.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = sock
         self.is_client = is_client
         self.buffer = b""

@@ -142,12 +142,6 @@ async def test_coroutines_from_another_thread() -> None:
         assert await asyncio.to_thread(elsewhere) == "from a thread"
 
 
-async def test_signature_defaults() -> None:
-    async with pair() as (client, server):
-        for ws in (client, server):
-            assert (ws.ping_interval, ws.ping_timeout, ws.close_timeout) == (20, 20, 10)
-
-
 # send and recv
 
 MESSAGES = {
