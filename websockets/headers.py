@@ -11,9 +11,9 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Sequence
-from typing import NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar
 
-from .datastructures import Headers, MultipleValuesError
+from .datastructures import Headers
 from .exceptions import InvalidHeader, InvalidHeaderFormat, InvalidHeaderValue, InvalidUpgrade
 from .typing import (
     ConnectionOption,
@@ -128,7 +128,7 @@ def _parse_list(name: str, value: str, read_item: Callable[[_Reader], T]) -> lis
     return items
 
 
-def _parse_tokens(name: str, value: str) -> list[str]:
+def _parse_tokens(name: str, value: str) -> list[Any]:
     """Parse ``1#token``."""
     # Nearly always there is one.
     if _token_re.fullmatch(value):
@@ -147,12 +147,18 @@ def get_single(headers: Headers, name: str) -> str:
     Raises:
         InvalidHeader: if the header is missing or repeated.
     """
-    try:
-        return headers[name]
-    except KeyError:
-        raise InvalidHeader(name) from None
-    except MultipleValuesError:
-        raise InvalidHeader(name, "multiple values") from None
+    values = headers.get_all(name)
+    if len(values) != 1:
+        raise InvalidHeader(name, "multiple values" if values else None)
+    return values[0]
+
+
+def _get_list(headers: Headers, name: str, parse: Callable[[str], list[T]]) -> list[T]:
+    """Parse all headers of a name as one list (RFC 9110 section 5.3)."""
+    items: list[T] = []
+    for value in headers.get_all(name):
+        items += parse(value)
+    return items
 
 
 def check_upgrade(headers: Headers) -> None:
@@ -170,28 +176,22 @@ def check_upgrade(headers: Headers) -> None:
             ``websocket`` alone.
         InvalidHeaderFormat: if one of them does not match its grammar.
     """
-    connection = [
-        option for value in headers.get_all("Connection") for option in parse_connection(value)
-    ]
-    if not any(option.lower() == "upgrade" for option in connection):
+    connection = _get_list(headers, "Connection", parse_connection)
+    if "upgrade" not in [option.lower() for option in connection]:
         raise InvalidUpgrade("Connection", ", ".join(connection) if connection else None)
-    upgrade = [
-        protocol for value in headers.get_all("Upgrade") for protocol in parse_upgrade(value)
-    ]
+    upgrade = _get_list(headers, "Upgrade", parse_upgrade)
     if len(upgrade) != 1 or upgrade[0].lower() != "websocket":
         raise InvalidUpgrade("Upgrade", ", ".join(upgrade) if upgrade else None)
 
 
 def get_extensions(headers: Headers) -> list[ExtensionHeader]:
     """Parse all ``Sec-WebSocket-Extensions`` headers as one list (RFC 6455 section 9.1)."""
-    values = headers.get_all("Sec-WebSocket-Extensions")
-    return [extension for value in values for extension in parse_extension(value)]
+    return _get_list(headers, "Sec-WebSocket-Extensions", parse_extension)
 
 
 def get_subprotocols(headers: Headers) -> list[Subprotocol]:
     """Parse all ``Sec-WebSocket-Protocol`` headers as one list (RFC 6455 section 11.3.4)."""
-    values = headers.get_all("Sec-WebSocket-Protocol")
-    return [subprotocol for value in values for subprotocol in parse_subprotocol(value)]
+    return _get_list(headers, "Sec-WebSocket-Protocol", parse_subprotocol)
 
 
 def build_host(host: str, port: int, secure: bool, *, always_include_port: bool = False) -> str:
@@ -225,7 +225,7 @@ def parse_connection(header: str) -> list[ConnectionOption]:
     Raises:
         InvalidHeaderFormat: if the value does not match the grammar.
     """
-    return cast(list[ConnectionOption], _parse_tokens("Connection", header))
+    return _parse_tokens("Connection", header)
 
 
 def parse_upgrade(header: str) -> list[UpgradeProtocol]:
@@ -241,9 +241,13 @@ def parse_upgrade(header: str) -> list[UpgradeProtocol]:
     Raises:
         InvalidHeaderFormat: if the value does not match the grammar.
     """
-    return _parse_list(
-        "Upgrade", header, lambda reader: UpgradeProtocol(reader.read(_protocol_re, "protocol"))
-    )
+    if _protocol_re.fullmatch(header):
+        return [UpgradeProtocol(header)]
+    return _parse_list("Upgrade", header, _read_protocol)
+
+
+def _read_protocol(reader: _Reader) -> UpgradeProtocol:
+    return UpgradeProtocol(reader.read(_protocol_re, "protocol"))
 
 
 def _read_parameter(reader: _Reader) -> ExtensionParameter:
@@ -317,7 +321,7 @@ def parse_subprotocol(header: str) -> list[Subprotocol]:
     Raises:
         InvalidHeaderFormat: if the value does not match the grammar.
     """
-    return cast(list[Subprotocol], _parse_tokens("Sec-WebSocket-Protocol", header))
+    return _parse_tokens("Sec-WebSocket-Protocol", header)
 
 
 def build_subprotocol(subprotocols: Sequence[Subprotocol]) -> str:

@@ -229,9 +229,8 @@ class _Parser:
             self._seen = size
         if end:
             _parse_fields(bytes(buffer[:end]), headers)
-            del buffer[:end]
+            del buffer[: end + 2 if complete else end]
         if complete:
-            del buffer[:2]
             self._seen = 0
         elif self._eof:
             raise EOFError(f"stream ends after {len(buffer)} bytes, before end of line")

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .datastructures import Headers, MultipleValuesError
+from .datastructures import Headers
 from .exceptions import (
     HeaderLineTooLong,
     InvalidHandshake,
@@ -245,12 +245,11 @@ class ServerProtocol(Protocol):
             InvalidHeader: if the header is repeated.
             InvalidOrigin: if the origin is not acceptable.
         """
-        try:
-            value = headers.get("Origin")
-        except MultipleValuesError:
+        values = headers.get_all("Origin")
+        if len(values) > 1:
             # RFC 6454 section 7.3
-            raise InvalidHeader("Origin", "multiple values") from None
-        origin = None if value is None else Origin(value)
+            raise InvalidHeader("Origin", "multiple values")
+        origin = Origin(values[0]) if values else None
         if self.origins is not None and not any(
             allowed.fullmatch(origin) is not None
             if isinstance(allowed, re.Pattern) and origin is not None
