@@ -376,6 +376,20 @@ class TestBytes:
         assert lines[-2:] == [f"HTTP response sent ({status_line})", "> EOF"]
         assert protocol.close_expected()
 
+    @pytest.mark.parametrize(
+        "data", [b"garbage\r\n", b"a" * 9000, b""], ids=["garbage", "long", "nothing"]
+    )
+    def test_after_failure_of_this_side(self, data: bytes) -> None:
+        """Nothing is written behind the end of our stream."""
+        protocol = ServerProtocol()
+        protocol.receive_data(b"GET")
+        protocol.fail(1006)
+        assert protocol.data_to_send() == [SEND_EOF]
+        protocol.receive_data(data)
+        protocol.receive_eof()
+        assert protocol.data_to_send() == []
+        assert protocol.state is State.CLOSED
+
 
 BROWSER_HINT = (
     "\nYou cannot access a WebSocket server directly with a browser. You need a WebSocket client.\n"

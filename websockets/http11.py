@@ -255,24 +255,25 @@ def _parse_fields(data: bytes, headers: Headers) -> None:
     fields = _find_fields(text)
     # Each match is one line, so a line that does not match is missing.
     if len(fields) != count:
-        for line in data.split(b"\n")[:-1]:
-            _explain_field(line)
+        raise ValueError(_explain_fields(data))
     headers.extend_insecure(fields)
 
 
-def _explain_field(line: bytes) -> None:
-    """Raise the exception for a header line that does not match the grammar."""
-    if not line.endswith(b"\r"):
-        raise ValueError(_BARE_LF)
-    line = line[:-1]
-    name, colon, value = line.partition(b":")
-    if not colon:
-        raise ValueError(f"invalid HTTP header line: {_show(line)}")
-    if not _is_token(name):
-        raise ValueError(f"invalid HTTP header name: {_show(name)}")
-    value = value.strip(b" \t")
-    if not _is_text(value):
-        raise ValueError(f"invalid HTTP header value: {_show(value)}")
+def _explain_fields(data: bytes) -> str:
+    """Tell what is wrong with the first bad header line."""
+    for line in data.split(b"\n")[:-1]:
+        if not line.endswith(b"\r"):
+            return _BARE_LF
+        line = line[:-1]
+        name, colon, value = line.partition(b":")
+        if not colon:
+            return f"invalid HTTP header line: {_show(line)}"
+        if not _is_token(name):
+            return f"invalid HTTP header name: {_show(name)}"
+        value = value.strip(b" \t")
+        if not _is_text(value):
+            return f"invalid HTTP header value: {_show(value)}"
+    return "invalid HTTP headers"
 
 
 class RequestParser(_Parser):

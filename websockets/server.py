@@ -453,7 +453,8 @@ class ServerProtocol(Protocol):
         if status is not None:
             self.send_response(self.reject(status, _explain(exc)))
             return
-        self.send_eof()
+        if not self.eof_sent:
+            self.send_eof()
         self._ignore_input()
 
     def _ignore_input(self) -> None:
