@@ -380,7 +380,7 @@ class Protocol:
         Then the caller gives that a deadline and closes the connection itself when it has passed.
         """
         if self._state is CONNECTING:
-            return self.handshake_exc is not None
+            return self.ended
         return self._state is CLOSING
 
     # The short way of a runtime: whole messages that are not events, and frames that are not queued

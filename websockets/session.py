@@ -241,7 +241,7 @@ class Session(Generic[Waiter]):
         self.messages: deque[Message] = deque()
         self.incoming: Incoming | None = None  # the last of them, while it is incomplete
         self.high, self.low = queue_limits(max_queue)
-        self.full = False  # whether the queue has stopped reading
+        self.stopped = False  # whether there may be unread frames, or the queue is full
         # Whether someone waits for the first message to be complete: it may have any number of
         # fragments then, and they do not fill the queue.
         self.wanting = False
@@ -261,37 +261,41 @@ class Session(Generic[Waiter]):
     def read(self, limit: int) -> int:
         """Read messages from the protocol into the queue, and act on control frames.
 
-        Stops when the queue is full, which sets ``full``, and where bytes are lacking.
+        It stops where bytes are lacking. It also stops, and sets ``stopped``, behind messages, for
+        them to be delivered before the next frame, which may end the connection, has its effect;
+        when the queue is full; and at the limit.
 
         Args:
             limit: how many messages and frames to read at most.
 
         Returns:
-            How much is left of the limit: nothing if it was reached.
+            What is left of the limit.
         """
         protocol = self.protocol
-        self.full = False
-        while limit > 0 and not protocol.ended:
-            room, drop = limit, False
+        self.stopped = False
+        while not protocol.ended:
+            room = limit
             if self.high is not None:
                 room = min(room, self.high - self._held())
-                if room <= 0:
-                    if not self.dropping:
-                        self.full = True
-                        break
-                    room, drop = limit, True
-            messages = protocol.read_messages(room)
+            drop = room <= 0 and self.dropping
+            if room <= 0 and not drop:
+                self.stopped = True
+                break
+            messages = protocol.read_messages(limit if drop else room)
             if messages:
                 if not drop:
                     self.messages.extend(messages)
                 limit -= len(messages)
-                if len(messages) == room:
-                    continue
-            frame = protocol.read_frame()
-            if frame is None:
+                completed = True
+            else:
+                frame = protocol.read_frame()
+                if frame is None:
+                    break
+                limit -= 1
+                completed = self._receive_frame(frame, drop)
+            if completed or limit <= 0:
+                self.stopped = protocol.reader.in_frame or self.full()
                 break
-            limit -= 1
-            self._receive_frame(frame, drop)
         return limit
 
     def _held(self) -> int:
@@ -305,16 +309,18 @@ class Session(Generic[Waiter]):
                 held += len(incoming)
         return held
 
-    def _receive_frame(self, frame: Frame, drop: bool) -> None:
+    def _receive_frame(self, frame: Frame, drop: bool) -> bool:
+        """Put a frame where it belongs; return whether it has completed a message."""
         opcode = frame.opcode
         if opcode >= 8:
             if opcode is PONG:
                 self.pongs.append(bytes(frame.data))
-        elif drop:
+            return False
+        if drop:
             # A message that lacks a fragment is none.
-            if self.incoming is not None and opcode is CONT:
+            if self.incoming is not None and not self.incoming.taken:
                 self.messages.remove(self.incoming)
-                self.incoming = None
+            self.incoming = None
         elif opcode is CONT:
             if self.incoming is not None:
                 self.incoming.append(frame.data, frame.fin)
@@ -327,10 +333,15 @@ class Session(Generic[Waiter]):
             self.incoming = Incoming(opcode is TEXT)
             self.incoming.append(frame.data, False)
             self.messages.append(self.incoming)
+        return frame.fin
+
+    def full(self) -> bool:
+        """Whether the queue holds as much as it may."""
+        return self.high is not None and self._held() >= self.high and not self.dropping
 
     def drained(self) -> bool:
-        """Whether the queue had stopped reading, and is now empty enough to go on."""
-        return self.full and (self._held() <= self.low or self.dropping)
+        """Whether reading has stopped, and the queue is now empty enough to go on."""
+        return self.stopped and (self._held() <= self.low or self.dropping)
 
     def ready(self) -> bool:
         """Whether the first message in the queue is complete."""
@@ -373,7 +384,7 @@ class Session(Generic[Waiter]):
         if self.keepalive.deadline is not None and now >= self.keepalive.deadline:
             heard, self.heard = self.heard, False
             in_frame = self.protocol.reader.in_frame
-            return self.keepalive.expire(now, heard, in_frame, not self.full)
+            return self.keepalive.expire(now, heard, in_frame, not self.stopped)
         return None
 
 

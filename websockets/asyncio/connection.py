@@ -81,7 +81,7 @@ class Connection(asyncio.BufferedProtocol):
         self.request: Request | None = None
         #: Opening handshake response, None before it.
         self.response: Response | None = None
-        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
 
         # Receiving
         self.session: Session[asyncio.Future[float]] = Session(
@@ -137,6 +137,14 @@ class Connection(asyncio.BufferedProtocol):
         return self.protocol.debug
 
     @property
+    def transport(self) -> asyncio.Transport:
+        """Transport of the connection."""
+        # Whoever writes to it writes behind what was sent before.
+        if self._corked:
+            self._flush()
+        return self._transport
+
+    @property
     def latency(self) -> float:
         """Seconds from the last ping that was answered to its pong; 0 before the first."""
         return self.session.pings.latency
@@ -144,12 +152,12 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def local_address(self) -> Any:
         """Local address of the connection: for IPv4, a tuple of host and port."""
-        return self.transport.get_extra_info("sockname")
+        return self._transport.get_extra_info("sockname")
 
     @property
     def remote_address(self) -> Any:
         """Remote address of the connection: for IPv4, a tuple of host and port."""
-        return self.transport.get_extra_info("peername")
+        return self._transport.get_extra_info("peername")
 
     @property
     def state(self) -> State:
@@ -214,7 +222,7 @@ class Connection(asyncio.BufferedProtocol):
 
     async def __anext__(self) -> Data:
         messages = self._messages
-        if messages and self._receiving is None and not self.session.full:
+        if messages and self._receiving is None and not self.session.stopped:
             message = messages[0]
             if type(message) is not Incoming:
                 return messages.popleft()  # type: ignore[return-value]
@@ -247,7 +255,7 @@ class Connection(asyncio.BufferedProtocol):
         message = self._messages.popleft()
         if type(message) is Incoming:
             message = message.take_all()
-        if self.session.full:
+        if self.session.stopped:
             self._refill()
         return convert(message, decode)  # type: ignore[arg-type]
 
@@ -275,7 +283,7 @@ class Connection(asyncio.BufferedProtocol):
             await self._wait_for_message("recv_streaming")
         message = self._messages.popleft()
         if type(message) is not Incoming:
-            if self.session.full:
+            if self.session.stopped:
                 self._refill()
             yield convert(message, decode)  # type: ignore[arg-type]
             return
@@ -292,7 +300,7 @@ class Connection(asyncio.BufferedProtocol):
                 await self._wait()
             data = message.take()
             final = message.complete and not message
-            if self.session.full:
+            if self.session.stopped:
                 self._refill()
             if final:
                 self._receiving = None
@@ -331,11 +339,15 @@ class Connection(asyncio.BufferedProtocol):
                 frame = None
             if frame is not None:
                 self._write(frame)
+                if self._write_paused:
+                    await self._drain()
                 return
         if isinstance(message, (str, bytes, bytearray, memoryview)):
             opcode, data = to_payload(message, text)
             await self._clear_to_send()
             self._send_frame(opcode, data, True)
+            if self._write_paused:
+                await self._drain()
         elif isinstance(message, Mapping):
             # Only its keys would be sent, which is hardly what is meant.
             raise TypeError("data is a dict-like object")
@@ -407,7 +419,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transmit()
         # The peer's close frame may be behind messages for which there is no room.
         self.session.dropping = True
-        if self.session.full:
+        if self.session.stopped:
             self._refill()
         await self._wait_for_loss()
 
@@ -433,7 +445,7 @@ class Connection(asyncio.BufferedProtocol):
         self._receiving = method
         session.wanting = method == "recv"
         try:
-            if session.full:
+            if session.stopped:
                 # It is full of fragments of the first message.
                 self._refill()
             while not session.ready():
@@ -467,7 +479,7 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self.handshaking:
             self._receive_handshake(bytes(self._buffer[:nbytes]))
-        else:
+        elif not self.protocol.ended:
             self._reader.buffer_updated(self._buffer, nbytes)
             self._receive()
 
@@ -475,7 +487,7 @@ class Connection(asyncio.BufferedProtocol):
         """Take bytes from a transport that does not receive into buffers."""
         if self.handshaking:
             self._receive_handshake(bytes(data))
-        else:
+        elif not self.protocol.ended:
             self._reader.feed(data)
             self._receive()
 
@@ -490,7 +502,7 @@ class Connection(asyncio.BufferedProtocol):
             # Frames that come before our response wait for it, and so does what is behind them.
             self._reader.feed(data)
             self._reading_paused = True
-            self.transport.pause_reading()
+            self._transport.pause_reading()
 
     def process_handshake(self) -> None:
         """Go on with the opening handshake, of which something has come. Each side has its own."""
@@ -511,10 +523,13 @@ class Connection(asyncio.BufferedProtocol):
         self._budget = BATCH_SIZE
         self._in_batch = True
         try:
-            self._read()
-            # Waking comes last: the task may do anything.
-            if self._waiter is not None and (session.ready() or self._receiving != "recv"):
-                self._wake()
+            while True:
+                self._read()
+                # Waking comes last: the task may do anything.
+                if self._waiter is not None and (session.ready() or self._receiving != "recv"):
+                    self._wake()
+                if not session.stopped or self._budget <= 0 or session.full():
+                    break
         finally:
             self._in_batch = False
             if self._corked:
@@ -522,13 +537,13 @@ class Connection(asyncio.BufferedProtocol):
         self._settle()
 
     def _read(self) -> None:
-        """Read frames until the queue is full, bytes are lacking or the batch is large enough."""
+        """Read frames, up to the next messages, as far as the batch and the queue allow."""
         self._budget = self.session.read(self._budget)
         if self.protocol.writes or self.session.pongs:
             self._act()
 
     def _refill(self) -> None:
-        """Go on reading frames, which a full queue had stopped."""
+        """Go on reading frames, which had stopped."""
         if not self.session.drained() or self._continuing:
             return
         if self._in_batch:
@@ -543,20 +558,16 @@ class Connection(asyncio.BufferedProtocol):
         """Stop or resume reading from the transport, now that frames have been read."""
         if self._lost:
             return
-        if (
-            not self._continuing
-            and self._budget <= 0
-            and (not self.session.full or self.session.drained())
-        ):
+        session = self.session
+        if session.stopped and self._budget <= 0 and not session.full() and not self._continuing:
             self._continuing = True
             self.loop.call_soon(self._continue)
-        pause = self.session.full or self._continuing
-        if pause != self._reading_paused:
-            self._reading_paused = pause
-            if pause:
-                self.transport.pause_reading()
+        if session.stopped != self._reading_paused:
+            self._reading_paused = session.stopped
+            if session.stopped:
+                self._transport.pause_reading()
             else:
-                self.transport.resume_reading()
+                self._transport.resume_reading()
 
     def _continue(self) -> None:
         """Go on with what has arrived, other connections having had their turn."""
@@ -593,15 +604,25 @@ class Connection(asyncio.BufferedProtocol):
             if self._fragmenting is not None and not control and not fragment:
                 await asyncio.shield(self._fragmenting)
             elif self._write_paused:
-                waiter = self.loop.create_future()
-                self._write_waiters.append(waiter)
-                try:
-                    await waiter
-                finally:
-                    if waiter in self._write_waiters:
-                        self._write_waiters.remove(waiter)
+                await self._drain()
             else:
                 return
+
+    async def _drain(self) -> None:
+        """Wait until the write buffer is below its limit.
+
+        Raises:
+            ConnectionClosed: if the connection is lost meanwhile.
+        """
+        waiter = self.loop.create_future()
+        self._write_waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._write_waiters:
+                self._write_waiters.remove(waiter)
+        if self._lost:
+            raise self.close_exc
 
     async def _send_fragments(
         self, chunks: AsyncIterator[DataLike], text: bool | None, kind: str
@@ -626,6 +647,8 @@ class Connection(asyncio.BufferedProtocol):
                 self._send_frame(CONT, to_payload(chunk, text)[1], False)
             await self._clear_to_send(fragment=True)
             self._send_frame(CONT, b"", True)
+            if self._write_paused:
+                await self._drain()
         except ConnectionClosed:
             raise
         except BaseException:
@@ -664,7 +687,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._in_turn = True
             self.loop.call_soon(self._end_turn)
-            self.transport.write(data)
+            self._transport.write(data)
 
     def _end_turn(self) -> None:
         self._in_turn = False
@@ -678,9 +701,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._lost:
             return
         if len(corked) == 1:
-            self.transport.write(corked[0])
+            self._transport.write(corked[0])
         elif size < LARGE_WRITE:
-            self.transport.write(b"".join(corked))
+            self._transport.write(b"".join(corked))
         else:
             small: list[bytes] = []
             for data in corked:
@@ -688,11 +711,11 @@ class Connection(asyncio.BufferedProtocol):
                     small.append(data)
                     continue
                 if small:
-                    self.transport.write(b"".join(small))
+                    self._transport.write(b"".join(small))
                     small = []
-                self.transport.write(data)
+                self._transport.write(data)
             if small:
-                self.transport.write(b"".join(small))
+                self._transport.write(b"".join(small))
 
     def _transmit(self) -> None:
         """Write what the protocol has queued, control frames among it, at once and in order."""
@@ -706,14 +729,21 @@ class Connection(asyncio.BufferedProtocol):
         if self._corked:
             self._flush()
         if eof and not self._lost:
-            if self.transport.can_write_eof():
-                self.transport.write_eof()
-            else:
-                # TLS closes both ways.
-                self.transport.close()
+            self._write_eof()
         if self.protocol.state is CLOSING and self.session.close_deadline is None:
             self.session.start_closing(self.loop.time())
             self._arm_timer()
+
+    def _write_eof(self) -> None:
+        if self._transport.can_write_eof():
+            try:
+                self._transport.write_eof()
+            except OSError:
+                # The peer has reset the connection, and the event loop does not know yet.
+                self._transport.abort()
+        else:
+            # TLS closes both ways.
+            self._transport.close()
 
     def pause_writing(self) -> None:
         self._write_paused = True
@@ -758,7 +788,7 @@ class Connection(asyncio.BufferedProtocol):
         elif timeout is not None:
             self._set_lost_exc(self.protocol.parser_exc)
             self._set_lost_exc(TimeoutError(timeout.value))
-            self.transport.abort()
+            self._transport.abort()
         self._arm_timer()
 
     def _send_keepalive(self, now: float) -> None:
@@ -773,8 +803,8 @@ class Connection(asyncio.BufferedProtocol):
     # Ending
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(self.write_limit_high, self.write_limit_low)
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(self.write_limit_high, self.write_limit_low)
 
     def eof_received(self) -> None:
         """Take the end of the peer's stream; the transport then closes itself."""
@@ -807,6 +837,8 @@ class Connection(asyncio.BufferedProtocol):
         if not self.handshaking:
             session.high = None
             session.read(1 << 62)
+            while session.stopped:
+                session.read(1 << 62)
         self._set_lost_exc(protocol.parser_exc)
         protocol.receive_eof()
         self._set_lost_exc(protocol.parser_exc)
