@@ -96,8 +96,10 @@ async def loop_errors() -> AsyncIterator[LoopErrors]:
         if not leaked:
             break
         await asyncio.sleep(0.005)
-    # Exceptions nobody retrieved are reported when their task or future is collected.
+    # Exceptions nobody retrieved are reported when their task or future is collected. What is left
+    # after that need not be looked at again.
     gc.collect()
+    gc.freeze()
     assert not leaked, f"leaked tasks: {leaked}"
     assert not errors, f"the event loop complained: {errors}"
 

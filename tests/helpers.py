@@ -34,6 +34,9 @@ CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 # RFC 6455 section 1.3: what the server appends to the key before it is hashed.
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
+# What "small buffers" of a socket are: a few messages of the tests fill them.
+SMALL_BUFFER = 16384
+
 # Long enough for a noisy machine; nothing waits this long unless it is broken.
 PATIENCE = 10
 
@@ -114,6 +117,12 @@ def accept_value(key: str) -> str:
 
 
 # Raw peers
+
+
+def shrink_buffers(sock: socket.socket) -> None:
+    """Leave the kernel little room, so that what is not read is soon felt by the sender."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
 
 
 class RawPeer:
@@ -286,12 +295,12 @@ async def raw_socket(server: Server) -> AsyncIterator[RawPeer]:
 
 @contextlib.asynccontextmanager
 async def raw_client(
-    server: Server, *, rcvbuf: int | None = None, **kwargs: Any
+    server: Server, *, small_buffers: bool = False, **kwargs: Any
 ) -> AsyncIterator[RawPeer]:
     """A raw client, connected to `server`, after its opening handshake."""
     sock = socket.socket()
-    if rcvbuf is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+    if small_buffers:
+        shrink_buffers(sock)
     sock.setblocking(False)
     try:
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port_of(server)))
@@ -307,10 +316,10 @@ async def raw_client(
 class RawListener:
     """A listening socket whose connections the test answers by hand."""
 
-    def __init__(self, *, rcvbuf: int | None = None) -> None:
+    def __init__(self, *, small_buffers: bool = False) -> None:
         self.sock = socket.socket()
-        if rcvbuf is not None:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+        if small_buffers:
+            shrink_buffers(self.sock)
         self.sock.bind(("127.0.0.1", 0))
         self.sock.listen(8)
         self.sock.setblocking(False)
@@ -376,14 +385,16 @@ async def raw_server(**kwargs: Any) -> AsyncIterator[RawListener]:
 
 @contextlib.asynccontextmanager
 async def client_of_raw_server(
-    *, rcvbuf: int | None = None, **kwargs: Any
+    *, small_buffers: bool = False, **kwargs: Any
 ) -> AsyncIterator[tuple[ClientConnection, RawPeer]]:
     """A client of this library, connected to a raw server."""
-    async with raw_server(rcvbuf=rcvbuf) as listener:
+    async with raw_server(small_buffers=small_buffers) as listener:
         accepting = asyncio.create_task(listener.accept_websocket())
         kwargs.setdefault("compression", None)
         kwargs.setdefault("close_timeout", 0.2)
         async with connect(listener.uri, **kwargs) as client:
+            if small_buffers:
+                shrink_buffers(client.transport.get_extra_info("socket"))
             yield client, await accepting
 
 
@@ -458,15 +469,18 @@ async def pair(
 
 @contextlib.asynccontextmanager
 async def server_of_raw_client(
-    *, rcvbuf: int | None = None, **kwargs: Any
+    *, small_buffers: bool = False, **kwargs: Any
 ) -> AsyncIterator[tuple[ServerConnection, RawPeer]]:
     """A server connection driven by the test, and its raw client."""
     kwargs.setdefault("close_timeout", 0.2)
     async with (
         server_connection(**kwargs) as (server, arrived),
-        raw_client(server, rcvbuf=rcvbuf) as peer,
+        raw_client(server, small_buffers=small_buffers) as peer,
     ):
-        yield await within(arrived), peer
+        ws = await within(arrived)
+        if small_buffers:
+            shrink_buffers(ws.transport.get_extra_info("socket"))
+        yield ws, peer
 
 
 # Waiting

@@ -157,7 +157,7 @@ async def test_iteration() -> None:
 @pytest.mark.parametrize("fragmented", [False, True])
 async def test_send_blocked_by_flow_control(fragmented: bool) -> None:
     """A message is sent as a whole or not at all, or else the connection fails."""
-    async with server_of_raw_client(rcvbuf=4096, close_timeout=1) as (server, peer):
+    async with server_of_raw_client(small_buffers=True, close_timeout=1) as (server, peer):
         block = b"x" * 100_000
         whole = 0
 
@@ -241,8 +241,8 @@ async def test_send_before_the_first_fragment() -> None:
 
 
 async def test_all_senders_of_a_blocked_connection() -> None:
-    async with server_of_raw_client(rcvbuf=4096) as (server, _):
-        tasks = [asyncio.create_task(server.send(b"x" * 100_000)) for _ in range(200)]
+    async with server_of_raw_client(small_buffers=True) as (server, _):
+        tasks = [asyncio.create_task(server.send(b"x" * 100_000)) for _ in range(50)]
         await asyncio.sleep(0.1)
         waiting = [task for task in tasks if not task.done()]
         assert waiting
@@ -275,7 +275,7 @@ async def test_waiting_for_a_pong() -> None:
 
 
 async def test_ping_blocked_by_flow_control() -> None:
-    async with server_of_raw_client(rcvbuf=4096) as (server, _):
+    async with server_of_raw_client(small_buffers=True) as (server, _):
         filling = asyncio.create_task(fill(server))
         await stalled(filling, lambda: None)
         pinging = asyncio.create_task(server.ping())
@@ -465,7 +465,7 @@ async def test_leaving_the_server() -> None:
 
 async def test_everything_at_once() -> None:
     """Tasks in every kind of wait on one connection, all cancelled together."""
-    async with server_of_raw_client(rcvbuf=4096, close_timeout=0.1) as (server, peer):
+    async with server_of_raw_client(small_buffers=True, close_timeout=0.1) as (server, peer):
         await peer.send_frame(BINARY, b"kept")
         tasks = [
             asyncio.create_task(fill(server)),

@@ -959,7 +959,7 @@ async def test_tasks_keep_their_order() -> None:
 
 
 async def test_sender_blocked_by_a_slow_peer_goes_on() -> None:
-    async with server_of_raw_client(rcvbuf=4096) as (server, peer):
+    async with server_of_raw_client(small_buffers=True) as (server, peer):
         sent = []
 
         async def flood() -> None:

@@ -109,21 +109,21 @@ async def test_no_timeout() -> None:
 async def test_any_bytes_prove_the_peer_alive() -> None:
     """A pong may queue behind a long upload; what arrives meanwhile tells enough."""
     async with server_of_raw_client(
-        ping_interval=0.05, ping_timeout=0.2, max_size=None, max_queue=None
+        ping_interval=0.03, ping_timeout=0.1, max_size=None, max_queue=None
     ) as (server, peer):
         receiving = asyncio.create_task(server.recv())
         await peer.send_frame(TEXT, b"begun ", fin=False)
-        for _ in range(40):
+        for _ in range(20):
             await asyncio.sleep(0.02)
             await peer.send_frame(0x0, b"x", fin=False)
         await peer.send_frame(0x0, b".")
-        assert await within(receiving) == "begun " + "x" * 40 + "."
+        assert await within(receiving) == "begun " + "x" * 20 + "."
 
 
 async def test_an_application_that_does_not_read_is_not_a_dead_peer() -> None:
     """With the queue full nothing is read, so no pong can be seen: the peer is not to blame."""
     async with server_of_raw_client(
-        ping_interval=0.03, ping_timeout=0.06, max_queue=1, rcvbuf=4096
+        ping_interval=0.03, ping_timeout=0.06, max_queue=1, small_buffers=True
     ) as (server, peer):
         sent = 0
 
