@@ -80,12 +80,14 @@ test: setup
 	if [ -n "$$failed" ]; then echo "the tests failed on:$$failed"; exit 1; fi
 
 test-all:
-	@set -e; for version in 3.11 3.12 3.13; do \
+	@failed=; for version in 3.11 3.12 3.13; do \
 	  if python=$$(tools/find_python $$version); then \
 	    echo "== Python $$version"; \
-	    $(MAKE) --no-print-directory test PYTHON=$$python VENV=.venv-$$version; \
+	    $(MAKE) --no-print-directory test PYTHON=$$python VENV=.venv-$$version \
+	    || failed="$$failed $$version"; \
 	  else echo "== Python $$version is not installed"; fi; \
-	done
+	done; \
+	if [ -n "$$failed" ]; then echo "the tests failed on Python:$$failed"; exit 1; fi
 
 # With -k, each has its say.
 lint: lint-style lint-types lint-stubs
