@@ -35,7 +35,7 @@ CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 # What "small buffers" of a socket are: a few messages of the tests fill them.
-SMALL_BUFFER = 16384
+SMALL_BUFFER = 65536
 
 # Long enough for a noisy machine; nothing waits this long unless it is broken.
 PATIENCE = 10
