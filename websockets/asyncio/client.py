@@ -70,12 +70,12 @@ class ClientConnection(Connection):
         for event in protocol.events:
             self.response = cast(Response, event)
         protocol.events.clear()
-        if protocol.state is OPEN:
-            self._handshake_done()
-        elif protocol.handshake_exc is None:
+        if protocol.state is CONNECTING and protocol.handshake_exc is None:
             return
         if not self._handshake_waiter.done():
             self._handshake_waiter.set_result(None)
+        if protocol.state is OPEN:
+            self._handshake_done()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

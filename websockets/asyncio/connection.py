@@ -514,7 +514,10 @@ class Connection(asyncio.BufferedProtocol):
         self.session.open_deadline = None
         self.session.keepalive.start(self.loop.time())
         self._arm_timer()
-        self._receive()
+        if self._reader.in_frame or self._reading_paused:
+            # In the next turn of the event loop, the application may be waiting for them.
+            self._continuing = True
+            self.loop.call_soon(self._continue)
 
     def _receive(self) -> None:
         """Read what has arrived, answer control frames, and deliver messages."""
@@ -528,6 +531,9 @@ class Connection(asyncio.BufferedProtocol):
                 # Waking comes last: the task may do anything.
                 if self._waiter is not None and (session.ready() or self._receiving != "recv"):
                     self._wake()
+                    if session.stopped and session.ready():
+                        # The task has its turn later; what comes next must not be before it.
+                        self._budget = 0
                 if not session.stopped or self._budget <= 0 or session.full():
                     break
         finally:
@@ -543,16 +549,10 @@ class Connection(asyncio.BufferedProtocol):
             self._act()
 
     def _refill(self) -> None:
-        """Go on reading frames, which had stopped."""
-        if not self.session.drained() or self._continuing:
-            return
-        if self._in_batch:
-            if self._budget > 0:
-                self._read()
-        else:
-            self._budget = BATCH_SIZE
-            self._read()
-            self._settle()
+        """Go on reading frames, which had stopped, once the messages taken have had their effect."""
+        if not self._in_batch and not self._continuing and self.session.drained():
+            self._continuing = True
+            self.loop.call_soon(self._continue)
 
     def _settle(self) -> None:
         """Stop or resume reading from the transport, now that frames have been read."""

@@ -16,6 +16,10 @@ from typing import Any
 __all__ = ["Waiter"]
 
 
+def _raise(exc: BaseException) -> None:
+    raise exc
+
+
 class Waiter:
     """An awaitable for one task.
 
@@ -61,6 +65,10 @@ class Waiter:
                 # The context is entered already, by whoever called us.
                 if self._entered:
                     raise
+            except (KeyboardInterrupt, SystemExit) as exc:
+                # They leave the event loop, but some swallow them in a callback of a transport.
+                self._loop.call_soon(_raise, exc)
+                return
             else:
                 if not self._entered:
                     # The wake-up did not run the task: this interpreter does it in another way.
