@@ -501,7 +501,8 @@ class Protocol:
         """
         if self.debug:
             self.logger.debug("> %s", frame)
-        if type(frame.data) is str:  # encode_frame() would encode it
+        payload: object = frame.data
+        if isinstance(payload, str):  # encode_frame() would encode it
             raise TypeError("expected a bytes-like object, str found")
         if frame.opcode >= 8 and len(frame.data) > 125:
             # RFC 6455 section 5.5

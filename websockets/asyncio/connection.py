@@ -353,10 +353,8 @@ class Connection(asyncio.BufferedProtocol):
             raise TypeError("data is a dict-like object")
         elif isinstance(message, AsyncIterable):
             await self._send_fragments(aiter(message), text, "async iterable")
-        elif isinstance(message, Iterable):
-            await self._send_fragments(async_iterator(message), text, "iterable")
         else:
-            raise TypeError("data must be str, bytes, iterable, or async iterable")
+            await self._send_fragments(async_iterator(message), text, "iterable")
 
     async def ping(self, data: DataLike | None = None) -> Awaitable[float]:
         """Send a ping (RFC 6455 section 5.5.2).
@@ -549,7 +547,7 @@ class Connection(asyncio.BufferedProtocol):
             self._act()
 
     def _refill(self) -> None:
-        """Go on reading frames, which had stopped, once the messages taken have had their effect."""
+        """Go on reading frames, which had stopped, when the messages taken have had their effect."""
         if not self._in_batch and not self._continuing and self.session.drained():
             self._continuing = True
             self.loop.call_soon(self._continue)
@@ -872,6 +870,14 @@ def to_payload(data: DataLike, text: bool | None) -> tuple[Opcode, BytesLike]:
     return (TEXT if text else BINARY), data
 
 
-async def async_iterator(items: Iterable[DataLike]) -> AsyncIterator[DataLike]:
-    for item in items:
-        yield item
+def async_iterator(items: Iterable[DataLike]) -> AsyncIterator[DataLike]:
+    try:
+        iterator = iter(items)
+    except TypeError:
+        raise TypeError("data must be str, bytes, iterable, or async iterable") from None
+
+    async def iterate() -> AsyncIterator[DataLike]:
+        for item in iterator:
+            yield item
+
+    return iterate()
