@@ -242,9 +242,9 @@ class Session(Generic[Waiter]):
         self.incoming: Incoming | None = None  # the last of them, while it is incomplete
         self.high, self.low = queue_limits(max_queue)
         self.stopped = False  # whether there may be unread frames, or the queue is full
-        # Whether someone waits for the first message to be complete: it may have any number of
-        # fragments then, and they do not fill the queue.
-        self.wanting = False
+        # The method that is receiving, if any. While it is recv(), the first message may have any
+        # number of fragments, and they do not fill the queue.
+        self.receiving: str | None = None
         self.dropping = False  # whether messages that do not fit are dropped
         self.pongs: list[bytes] = []
 
@@ -274,26 +274,29 @@ class Session(Generic[Waiter]):
         protocol = self.protocol
         self.stopped = False
         while not protocol.ended:
-            room = limit
+            room, drop = limit, False
             if self.high is not None:
-                room = min(room, self.high - self._held())
-            drop = room <= 0 and self.dropping
-            if room <= 0 and not drop:
-                self.stopped = True
-                break
-            messages = protocol.read_messages(limit if drop else room)
+                held = len(self.messages) if self.incoming is None else self._held()
+                if held + limit > self.high:
+                    room = self.high - held
+                if room <= 0:
+                    if not self.dropping:
+                        self.stopped = True
+                        break
+                    room, drop = limit, True
+            messages = protocol.read_messages(room)
             if messages:
                 if not drop:
                     self.messages.extend(messages)
-                limit -= len(messages)
-                completed = True
-            else:
-                frame = protocol.read_frame()
-                if frame is None:
-                    break
-                limit -= 1
-                completed = self._receive_frame(frame, drop)
-            if completed or limit <= 0:
+                count = len(messages)
+                limit -= count
+                self.stopped = count == room or protocol.reader.in_frame
+                break
+            frame = protocol.read_frame()
+            if frame is None:
+                break
+            limit -= 1
+            if self._receive_frame(frame, drop) or limit <= 0:
                 self.stopped = protocol.reader.in_frame or self.full()
                 break
         return limit
@@ -305,7 +308,7 @@ class Session(Generic[Waiter]):
         if incoming is not None:
             if not incoming.taken:
                 held -= 1
-            if not (self.wanting and held == 0):
+            if not (self.receiving == "recv" and held == 0):
                 held += len(incoming)
         return held
 
@@ -345,9 +348,10 @@ class Session(Generic[Waiter]):
 
     def ready(self) -> bool:
         """Whether the first message in the queue is complete."""
-        if not self.messages:
+        messages = self.messages
+        if not messages:
             return False
-        message = self.messages[0]
+        message = messages[0]
         return type(message) is not Incoming or message.complete
 
     def acknowledge(self, now: float) -> list[tuple[Waiter, float]]:

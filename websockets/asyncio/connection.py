@@ -95,8 +95,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reader = protocol.reader
         self._messages = self.session.messages
         self._buffer = shared_buffer(self.loop)
-        self._receiving: str | None = None  # the method that waits for a message, if any
-        self._waiter: Waiter | None = None  # what it waits on
+        self._waiter: Waiter | None = None  # what the task that receives waits on
         self._reading_paused = False
         self._budget = 0  # what is left of the batch
         self._continuing = False  # whether the next batch is scheduled
@@ -221,11 +220,15 @@ class Connection(asyncio.BufferedProtocol):
         return self
 
     async def __anext__(self) -> Data:
-        messages = self._messages
-        if messages and self._receiving is None and not self.session.stopped:
-            message = messages[0]
-            if type(message) is not Incoming:
-                return messages.popleft()  # type: ignore[return-value]
+        session, messages = self.session, self._messages
+        if session.receiving is None:
+            if not messages and not session.stopped and not self._lost:
+                await self._wait("recv")
+            if messages and type(messages[0]) is not Incoming:
+                message = messages.popleft()
+                if session.stopped:
+                    self._refill()
+                return cast(Data, message)
         try:
             return await self.recv()
         except ConnectionClosedOK:
@@ -248,15 +251,18 @@ class Connection(asyncio.BufferedProtocol):
             ConcurrencyError: if two coroutines receive at the same time.
             UnicodeDecodeError: if ``decode`` is True and a binary message is not UTF-8.
         """
-        if self._receiving is not None:
+        session = self.session
+        if session.receiving is not None:
             raise self._concurrency_error("recv")
-        if not self.session.ready():
-            await self._wait_for_message("recv")
+        while not session.ready():
+            if self._lost:
+                raise self.close_exc
+            await self._wait("recv")
         message = self._messages.popleft()
-        if type(message) is Incoming:
-            message = message.take_all()
-        if self.session.stopped:
+        if session.stopped:
             self._refill()
+        if type(message) is Incoming:
+            return convert(message.take_all(), decode)
         return convert(message, decode)  # type: ignore[arg-type]
 
     async def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]:
@@ -277,33 +283,34 @@ class Connection(asyncio.BufferedProtocol):
                 left unfinished.
             UnicodeDecodeError: if ``decode`` is True and a binary message is not UTF-8.
         """
-        if self._receiving is not None:
+        session, messages = self.session, self._messages
+        if session.receiving is not None:
             raise self._concurrency_error("recv_streaming")
-        if not self._messages:
-            await self._wait_for_message("recv_streaming")
-        message = self._messages.popleft()
+        while not messages:
+            if self._lost:
+                raise self.close_exc
+            await self._wait("recv_streaming")
+        message = messages.popleft()
+        if session.stopped:
+            self._refill()
         if type(message) is not Incoming:
-            if self.session.stopped:
-                self._refill()
             yield convert(message, decode)  # type: ignore[arg-type]
             return
-        # The message has left the queue: from here on, only this iteration can finish it.
-        self._receiving = "recv_streaming"
         message.taken = True
         decoder = FragmentDecoder(message.text, decode)
         final = False
         while not final:
             while not message:
                 if self._lost:
-                    self._receiving = None
+                    session.receiving = None
                     raise self.close_exc
-                await self._wait()
+                await self._wait("recv_streaming")
             data = message.take()
             final = message.complete and not message
-            if self.session.stopped:
+            # The message has left the queue: only this iteration can finish it.
+            session.receiving = None if final else "recv_streaming"
+            if session.stopped:
                 self._refill()
-            if final:
-                self._receiving = None
             yield decoder.convert(data, final)
 
     async def send(
@@ -339,8 +346,8 @@ class Connection(asyncio.BufferedProtocol):
                 frame = None
             if frame is not None:
                 self._write(frame)
-                if self._write_paused:
-                    await self._drain()
+                if self._write_paused:  # by this write
+                    await self._drain()  # type: ignore[unreachable]
                 return
         if isinstance(message, (str, bytes, bytearray, memoryview)):
             opcode, data = to_payload(message, text)
@@ -433,41 +440,19 @@ class Connection(asyncio.BufferedProtocol):
             "recv or recv_streaming"
         )
 
-    async def _wait_for_message(self, method: str) -> None:
-        """Wait until the first message of the queue is there, or begins to be for streaming.
-
-        Raises:
-            ConnectionClosed: if it cannot come any more.
-        """
+    async def _wait(self, method: str) -> None:
+        """Wait until something has arrived, or the connection is lost."""
         session = self.session
-        self._receiving = method
-        session.wanting = method == "recv"
-        try:
-            if session.stopped:
-                # It is full of fragments of the first message.
-                self._refill()
-            while not session.ready():
-                if method == "recv_streaming" and self._messages:
-                    return
-                if self._lost:
-                    raise self.close_exc
-                await self._wait()
-        finally:
-            self._receiving = None
-            session.wanting = False
-
-    async def _wait(self) -> None:
+        before, session.receiving = session.receiving, method
+        if session.stopped:
+            # It may have stopped for fragments of the very message that is awaited.
+            self._refill()
         self._waiter = waiter = Waiter(self.loop)
         try:
             await waiter
         finally:
-            if self._waiter is waiter:
-                self._waiter = None
-
-    def _wake(self) -> None:
-        if self._waiter is not None:
-            waiter, self._waiter = self._waiter, None
-            waiter.wake()
+            self._waiter = None
+            session.receiving = before
 
     # Receiving
 
@@ -525,11 +510,14 @@ class Connection(asyncio.BufferedProtocol):
         self._in_batch = True
         try:
             while True:
-                self._read()
-                # Waking comes last: the task may do anything.
-                if self._waiter is not None and (session.ready() or self._receiving != "recv"):
-                    self._wake()
-                    if session.stopped and session.ready():
+                self._budget = session.read(self._budget)
+                if self.protocol.writes or session.pongs:
+                    self._act()
+                waiter = self._waiter
+                if waiter is not None and (session.ready() or session.receiving != "recv"):
+                    # Waking comes last: the task may do anything.
+                    waiter.wake()
+                    if session.stopped and waiter is self._waiter:
                         # The task has its turn later; what comes next must not be before it.
                         self._budget = 0
                 if not session.stopped or self._budget <= 0 or session.full():
@@ -538,16 +526,11 @@ class Connection(asyncio.BufferedProtocol):
             self._in_batch = False
             if self._corked:
                 self._flush()
-        self._settle()
-
-    def _read(self) -> None:
-        """Read frames, up to the next messages, as far as the batch and the queue allow."""
-        self._budget = self.session.read(self._budget)
-        if self.protocol.writes or self.session.pongs:
-            self._act()
+        if session.stopped or self._reading_paused:
+            self._settle()
 
     def _refill(self) -> None:
-        """Go on reading frames, which had stopped, when the messages taken have had their effect."""
+        """Go on reading frames, which had stopped, when the messages taken had their effect."""
         if not self._in_batch and not self._continuing and self.session.drained():
             self._continuing = True
             self.loop.call_soon(self._continue)
@@ -827,7 +810,8 @@ class Connection(asyncio.BufferedProtocol):
             if not waiter.done():
                 waiter.set_result(None)
         self._lost_waiters.clear()
-        self._wake()
+        if self._waiter is not None:
+            self._waiter.wake()
 
     def _finish(self) -> None:
         """Read to the end what has arrived, whatever the queue holds, then end the protocol."""
