@@ -83,6 +83,39 @@ class Protocol:
             given. Frames are logged at level DEBUG.
     """
 
+    # More fields than CPython's dictionaries of instances can share the keys of.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_extensions",
+        "_held_pong",
+        "_hold_pongs",
+        "_state",
+        "_text",
+        "close_rcvd",
+        "close_rcvd_then_sent",
+        "close_sent",
+        "debug",
+        "ended",
+        "eof_rcvd",
+        "eof_sent",
+        "events",
+        "expect_continuation_frame",
+        "handshake_exc",
+        "handshake_parser",
+        "id",
+        "logger",
+        "masks",
+        "max_fragment_size",
+        "max_message_size",
+        "origin",
+        "parser_exc",
+        "reader",
+        "side",
+        "subprotocol",
+        "writes",
+    )
+
     def __init__(
         self,
         side: Side,

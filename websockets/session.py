@@ -226,6 +226,24 @@ class Session(Generic[Waiter]):
             quarter unless given; None for no limit.
     """
 
+    __slots__ = (
+        "close_deadline",
+        "close_timeout",
+        "dropping",
+        "heard",
+        "high",
+        "incoming",
+        "keepalive",
+        "low",
+        "messages",
+        "open_deadline",
+        "pings",
+        "pongs",
+        "protocol",
+        "receiving",
+        "stopped",
+    )
+
     def __init__(
         self,
         protocol: Protocol,

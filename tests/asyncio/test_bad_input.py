@@ -25,6 +25,7 @@ from websockets.exceptions import (
     NegotiationError,
     PayloadTooBig,
     ProtocolError,
+    StatusLineTooLong,
 )
 from websockets.protocol import State
 
@@ -671,8 +672,11 @@ async def test_client_gets_a_reset() -> None:
 )
 async def test_client_refuses_oversized_responses(answer: bytes) -> None:
     exc = await refused(lambda _: answer, then="stay")
-    assert type(exc) is InvalidMessage
-    assert exc.__cause__ is not None
+    if isinstance(exc, InvalidMessage):
+        assert exc.__cause__ is not None
+    else:
+        # 17.4 does not wrap this one.
+        assert type(exc) is StatusLineTooLong
 
 
 @pytest.mark.parametrize(

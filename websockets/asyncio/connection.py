@@ -62,6 +62,41 @@ class Connection(asyncio.BufferedProtocol):
             that and of the number at which it goes on.
     """
 
+    # More fields than CPython's dictionaries of instances can share the keys of; users' own
+    # attributes have a dictionary all the same.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_budget",
+        "_buffer",
+        "_continuing",
+        "_corked",
+        "_corked_size",
+        "_fragmenting",
+        "_in_batch",
+        "_in_turn",
+        "_lost",
+        "_lost_exc",
+        "_lost_waiters",
+        "_messages",
+        "_reader",
+        "_reading_paused",
+        "_timer",
+        "_transport",
+        "_waiter",
+        "_write_paused",
+        "_write_waiters",
+        "handshaking",
+        "logger",
+        "loop",
+        "protocol",
+        "request",
+        "response",
+        "session",
+        "write_limit_high",
+        "write_limit_low",
+    )
+
     def __init__(
         self,
         protocol: Protocol,
