@@ -37,7 +37,7 @@ from .frames import (
 if TYPE_CHECKING:
     from .extensions.base import Extension
     from .http11 import Request, RequestParser, Response, ResponseParser
-    from .typing import BytesLike, DataLike, LoggerLike, Origin, Subprotocol
+    from .typing import BytesLike, LoggerLike, Origin, Subprotocol
 
 __all__ = ["SEND_EOF", "Event", "Protocol", "Side", "State"]
 
@@ -110,6 +110,7 @@ class Protocol:
         "max_message_size",
         "origin",
         "parser_exc",
+        "plain",
         "reader",
         "side",
         "subprotocol",
@@ -159,6 +160,8 @@ class Protocol:
         # Sending
         self.masks = side is CLIENT
         self.expect_continuation_frame = False
+        # Whether a message may be sent by encoding it as one frame, and no more.
+        self.plain = False
         self.writes: list[bytes] = []
         self._hold_pongs = False
         self._held_pong: BytesLike | None = None
@@ -177,6 +180,7 @@ class Protocol:
     @state.setter
     def state(self, state: State) -> None:
         self._state = state
+        self._update_plain()
         if self.debug:
             self.logger.debug("= connection is %s", state.name)
         if state is CLOSED and self.side is SERVER:
@@ -191,6 +195,7 @@ class Protocol:
     def extensions(self, extensions: list[Extension]) -> None:
         self._extensions = extensions
         self.reader.extended = bool(extensions)
+        self._update_plain()
 
     @property
     def close_code(self) -> int | None:
@@ -416,16 +421,7 @@ class Protocol:
             return self.ended
         return self._state is CLOSING
 
-    # The short way of a runtime: whole messages that are not events, and frames that are not queued
-
-    def read_messages(self, limit: int) -> list[str | bytes]:
-        """Read whole messages of one frame each, at most ``limit``, up to any other frame.
-
-        What follows them, an error included, is met by :meth:`read_frame`.
-        """
-        if self.ended or self.debug:
-            return []
-        return self.reader.read_messages(limit)
+    # The short way of a runtime, which takes whole messages from the reader, and frames one by one
 
     def read_frame(self) -> Frame | None:
         """Read the next frame and act on it; None where bytes are lacking or input has ended."""
@@ -451,23 +447,6 @@ class Protocol:
             self._fail_parsing(exc, CloseCode.MESSAGE_TOO_BIG, str(exc))
             return None
         return frame
-
-    def encode_message(self, opcode: Opcode, payload: DataLike) -> bytes | None:
-        """Return the frame of a whole message, None where :meth:`send_frame` must make it.
-
-        Args:
-            opcode: :attr:`Opcode.TEXT` or :attr:`Opcode.BINARY`.
-            payload: message.
-        """
-        if (
-            self._state is not OPEN
-            or self.expect_continuation_frame
-            or self._extensions
-            or self.debug
-            or len(payload) >= LARGE_PAYLOAD
-        ):
-            return None
-        return encode_frame(opcode, payload, self.masks)
 
     def hold_pongs(self, hold: bool) -> None:
         """Hold pongs back, or let go of them.
@@ -568,6 +547,15 @@ class Protocol:
         self._check_state(OPEN)
         self.send_frame(Frame(opcode, data, fin))
         self.expect_continuation_frame = not fin
+        self._update_plain()
+
+    def _update_plain(self) -> None:
+        self.plain = (
+            self._state is OPEN
+            and not self.expect_continuation_frame
+            and not self._extensions
+            and not self.debug
+        )
 
     def _check_state(self, *allowed: State) -> None:
         if self._state not in allowed:

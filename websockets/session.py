@@ -289,7 +289,7 @@ class Session(Generic[Waiter]):
         Returns:
             What is left of the limit.
         """
-        protocol = self.protocol
+        protocol, reader = self.protocol, self.protocol.reader
         self.stopped = False
         while not protocol.ended:
             room, drop = limit, False
@@ -302,20 +302,20 @@ class Session(Generic[Waiter]):
                         self.stopped = True
                         break
                     room, drop = limit, True
-            messages = protocol.read_messages(room)
-            if messages:
+            # Whole messages take the short way, unless their frames are to be logged.
+            if not protocol.debug and (messages := reader.read_messages(room)):
                 if not drop:
                     self.messages.extend(messages)
                 count = len(messages)
                 limit -= count
-                self.stopped = count == room or protocol.reader.in_frame
+                self.stopped = count == room or reader.in_frame
                 break
             frame = protocol.read_frame()
             if frame is None:
                 break
             limit -= 1
             if self._receive_frame(frame, drop) or limit <= 0:
-                self.stopped = protocol.reader.in_frame or self.full()
+                self.stopped = reader.in_frame or self.full()
                 break
         return limit
 

@@ -11,10 +11,10 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, M
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
-from ..codec import READ_SIZE
+from ..codec import READ_SIZE, encode_frame
 from ..exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
 from ..frames import BINARY, CONT, TEXT, CloseCode, Opcode
-from ..protocol import CLOSING, CONNECTING, OPEN, Protocol, State
+from ..protocol import CLOSING, CONNECTING, LARGE_PAYLOAD, OPEN, Protocol, State
 from ..session import FragmentDecoder, Incoming, Session, Timeout, convert
 from ..typing import BytesLike, Data, DataLike, LoggerLike, Subprotocol
 from .delivery import Waiter
@@ -26,9 +26,6 @@ __all__ = ["Connection"]
 
 # How many messages and frames are handled in one callback: other connections have their turn then.
 BATCH_SIZE = 256
-
-# A write of this size is not joined with others: the copy would cost more than a system call.
-LARGE_WRITE = 64 * 1024
 
 # The buffers that the connections of an event loop receive into, one for each loop: what arrives is
 # parsed, or copied, before another connection is served.
@@ -261,9 +258,9 @@ class Connection(asyncio.BufferedProtocol):
                 await self._wait("recv")
             if messages and type(messages[0]) is not Incoming:
                 message = messages.popleft()
-                if session.stopped:
+                if session.stopped and not self._in_batch:
                     self._refill()
-                return cast(Data, message)
+                return message  # type: ignore[return-value]
         try:
             return await self.recv()
         except ConnectionClosedOK:
@@ -371,19 +368,18 @@ class Connection(asyncio.BufferedProtocol):
             ConnectionClosed: if the connection is closed.
             TypeError: if the type of the message is not supported.
         """
-        kind = type(message)
-        if text is None and not self._write_paused and self._fragmenting is None:
-            if kind is str:
-                frame = self.protocol.encode_message(TEXT, message)  # type: ignore[arg-type]
-            elif kind is bytes:
-                frame = self.protocol.encode_message(BINARY, message)  # type: ignore[arg-type]
-            else:
-                frame = None
-            if frame is not None:
-                self._write(frame)
-                if self._write_paused:  # by this write
-                    await self._drain()  # type: ignore[unreachable]
-                return
+        protocol = self.protocol
+        if (
+            ((is_text := type(message) is str) or type(message) is bytes)
+            and text is None
+            and protocol.plain
+            and not self._write_paused
+            and len(message) < LARGE_PAYLOAD
+        ):
+            self._write(encode_frame(1 if is_text else 2, message, protocol.masks))
+            if self._write_paused:  # by this write
+                await self._drain()  # type: ignore[unreachable]
+            return
         if isinstance(message, (str, bytes, bytearray, memoryview)):
             opcode, data = to_payload(message, text)
             await self._clear_to_send()
@@ -697,8 +693,8 @@ class Connection(asyncio.BufferedProtocol):
         """
         if self._in_batch or self._in_turn:
             self._corked.append(data)
-            self._corked_size += len(data)
-            if self._corked_size >= self.write_limit_high:
+            self._corked_size = size = self._corked_size + len(data)
+            if size >= self.write_limit_high:
                 self._flush()
         else:
             self._in_turn = True
@@ -718,12 +714,12 @@ class Connection(asyncio.BufferedProtocol):
             return
         if len(corked) == 1:
             self._transport.write(corked[0])
-        elif size < LARGE_WRITE:
+        elif size < LARGE_PAYLOAD:
             self._transport.write(b"".join(corked))
         else:
             small: list[bytes] = []
             for data in corked:
-                if len(data) < LARGE_WRITE:
+                if len(data) < LARGE_PAYLOAD:
                     small.append(data)
                     continue
                 if small:

@@ -10,10 +10,20 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import sys
 from collections.abc import Callable, Generator
 from typing import Any
 
 __all__ = ["Waiter"]
+
+
+if sys.version_info >= (3, 12):
+    current_task = asyncio.current_task
+else:
+    # The same, without a function in Python around it.
+    from asyncio.tasks import _current_tasks  # type: ignore[attr-defined]
+
+    current_task = _current_tasks.get
 
 
 def _raise(exc: BaseException) -> None:
@@ -58,7 +68,7 @@ class Waiter:
         if callback is None:
             return
         # While a task is running, stepping another is an error.
-        if self.direct and context is not None and asyncio.current_task(self._loop) is None:
+        if self.direct and context is not None and current_task(self._loop) is None:
             try:
                 context.run(callback, self)
             except RuntimeError:
