@@ -172,3 +172,13 @@ async def test_hundred_silent_peers_do_not_stop_a_server() -> None:
         await until(lambda: len(server.connections) == 0)
         for peer in peers:
             await peer.__aexit__(None, None, None)
+
+
+async def test_intervals_shorter_than_the_clock_of_the_event_loop() -> None:
+    """uvloop counts milliseconds: a shorter delay is no delay there."""
+    async with pair(client={"ping_interval": 0.0002, "ping_timeout": None}) as (client, server):
+        for i in range(30):
+            await client.send(str(i))
+            assert await within(server.recv()) == str(i)
+            await asyncio.sleep(0.001)
+        assert client.state is State.OPEN
