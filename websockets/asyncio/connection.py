@@ -79,6 +79,7 @@ class Connection(asyncio.BufferedProtocol):
         "_reader",
         "_reading_paused",
         "_timer",
+        "_timer_deadline",
         "_transport",
         "_waiter",
         "_write_paused",
@@ -147,6 +148,7 @@ class Connection(asyncio.BufferedProtocol):
 
         # Ending
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_deadline = 0.0
         self._lost = False
         self._lost_waiters: list[asyncio.Future[None]] = []
         self._lost_exc: BaseException | None = None  # why the connection was lost
@@ -596,6 +598,8 @@ class Connection(asyncio.BufferedProtocol):
             for waiter, latency in self.session.acknowledge(self.loop.time()):
                 if not waiter.done():
                     waiter.set_result(latency)
+            # The next keepalive ping may be due before the deadline of the one that was answered.
+            self._arm_timer()
 
     # Waiting to send
 
@@ -782,9 +786,10 @@ class Connection(asyncio.BufferedProtocol):
         if deadline is None or self._lost:
             return
         if self._timer is not None:
-            if self._timer.when() <= deadline:
+            if self._timer_deadline <= deadline:
                 return
             self._timer.cancel()
+        self._timer_deadline = deadline
         self._timer = self.loop.call_at(deadline, self._on_timer)
 
     def _on_timer(self) -> None:

@@ -281,9 +281,9 @@ class Server:
 
     async def serve_forever(self) -> None:
         """Accept connections until the coroutine is cancelled, which closes the server."""
-        server = self._started()
+        await self._started().start_serving()
         try:
-            await server.serve_forever()
+            await self.wait_closed()
         finally:
             self.close()
             await self.wait_closed()
