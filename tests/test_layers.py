@@ -11,6 +11,7 @@ import inspect
 import re
 import subprocess
 import sys
+from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
@@ -87,13 +88,14 @@ def imports_of(tree, module, is_package):
     return names
 
 
-def pyx_imports():
-    """Return what ``_speedups.pyx`` imports, C declarations included."""
+def pyx_imports(path):
+    """Return what a Cython module imports, C declarations included."""
     names = set()
-    source = re.sub(r'""".*?"""', "", (PACKAGE / "_speedups.pyx").read_text(), flags=re.DOTALL)
+    package = ".".join(path.relative_to(PACKAGE.parent).parent.parts)
+    source = re.sub(r'""".*?"""', "", path.read_text(), flags=re.DOTALL)
     for line in source.splitlines():
         if match := re.match(r"\s*from\s+(\S+)\s+c?import\s", line):
-            names.add(re.sub(r"^\.", "websockets.", match[1]))
+            names.add(resolve_name(match[1], package))
         elif match := re.match(r"\s*c?import\s+(\S.*)", line):
             names |= {name.split()[0] for name in match[1].split(",")}
         else:
@@ -109,8 +111,8 @@ def modules():
         is_package = parts[-1] == "__init__"
         name = ".".join(parts[:-1] if is_package else parts)
         found[name] = imports_of(ast.parse(path.read_text()), name, is_package)
-    if (PACKAGE / "_speedups.pyx").exists():
-        found["_speedups"] = pyx_imports()
+    for path in PACKAGE.rglob("*.pyx"):
+        found[".".join(path.relative_to(PACKAGE).with_suffix("").parts)] = pyx_imports(path)
     return found
 
 
@@ -225,7 +227,7 @@ def test_no_runtime_dependency():
     """All that is imported is in the standard library, extras aside."""
     optional = {"uvloop", "python_socks", "trio", "werkzeug", "zlib_ng", "isal"}
     for module, names in MODULES.items():
-        if module == "_speedups":
+        if (PACKAGE / f"{module.replace('.', '/')}.pyx").exists():
             names = {
                 name for name in names if name.split(".")[0] not in ("cython", "cpython", "libc")
             }
