@@ -38,10 +38,10 @@ $(VENV)/.deps: pyproject.toml
 
 # The extension is built next to its source. Where it could not be (it is optional unless
 # WEBSOCKETS_BUILD_EXTENSION=yes), no stamp is left and the next run tries again.
-$(VENV)/.built: $(VENV)/.deps setup.py $(wildcard websockets/*.pyx websockets/*.pxd websockets/*.h)
+$(VENV)/.built: $(VENV)/.deps setup.py $(wildcard websockets/*.pyx websockets/*/*.pyx)
 	$(PY) setup.py -q build_ext --inplace
-	@if ls websockets/_speedups$$($(PY) -c 'import sysconfig; \
-	print(sysconfig.get_config_var("EXT_SUFFIX"))') >/dev/null 2>&1; \
+	@suffix=$$($(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))'); \
+	if ls websockets/_speedups$$suffix websockets/asyncio/_speedups$$suffix >/dev/null 2>&1; \
 	then touch $@; else echo 'the compiled codec was not built'; fi
 
 setup: $(VENV)/.built
@@ -100,7 +100,7 @@ lint-types: setup
 	$(PY) -m mypy
 
 lint-stubs: setup
-	$(PY) -m mypy.stubtest websockets._speedups
+	$(PY) -m mypy.stubtest websockets._speedups websockets.asyncio._speedups
 
 format: $(VENV)/.deps
 	$(PY) -m ruff check --fix

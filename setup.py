@@ -25,19 +25,23 @@ def extensions() -> list[Extension]:
         raise SystemExit(f"{SWITCH} must be yes, no or unset, not {wanted!r}")
     if wanted == "no":
         return []
-    extension = Extension(
-        "websockets._speedups",
-        sources=["websockets/_speedups.pyx"],
-        extra_compile_args=["/O2"] if sys.platform == "win32" else ["-O3", "-g0"],
-    )
+    modules = [
+        Extension(
+            name,
+            sources=[f"{name.replace('.', '/')}.pyx"],
+            extra_compile_args=["/O2"] if sys.platform == "win32" else ["-O3", "-g0"],
+        )
+        for name in ("websockets._speedups", "websockets.asyncio._speedups")
+    ]
     if not BUILDING:
-        return [extension]
+        return modules
     from Cython.Build import cythonize
 
     # The generated C goes under build/, out of the source tree and of the sdist.
-    built: list[Extension] = cythonize([extension], build_dir="build/cython")
-    # cythonize() makes new Extension objects and drops this attribute.
-    built[0].optional = wanted == "auto"
+    built: list[Extension] = cythonize(modules, build_dir="build/cython")
+    for module in built:
+        # cythonize() makes new Extension objects and drops this attribute.
+        module.optional = wanted == "auto"
     return built
 
 

@@ -74,12 +74,13 @@ def echo(distribution: Path, directory: Path, environment: Mapping[str, str] = N
 def check_contents(wheel: Path, sdist: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         inside = archive.namelist()
-    extensions = [name for name in inside if name.startswith("websockets/_speedups.")]
     check("websockets/py.typed" in inside, "the wheel is typed")
-    check(
-        sorted(name.rpartition(".")[2] for name in extensions) in (["pyi", "so"], ["pyd", "pyi"]),
-        "the wheel holds the extension and its types, no source",
-    )
+    for module in ("websockets/_speedups", "websockets/asyncio/_speedups"):
+        files = [name for name in inside if name.startswith(f"{module}.")]
+        check(
+            sorted(name.rpartition(".")[2] for name in files) in (["pyi", "so"], ["pyd", "pyi"]),
+            f"the wheel holds the extension {module} and its types, no source",
+        )
     tops = {name.split("/")[0] for name in inside if ".dist-info/" not in name}
     check(tops == {"websockets"}, "the wheel installs websockets/ and nothing else")
     with tarfile.open(sdist) as archive:

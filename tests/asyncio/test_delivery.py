@@ -721,6 +721,9 @@ INTERRUPTED = """
     from websockets.asyncio.client import connect
     from websockets.asyncio.server import serve
 
+    # Where the tests run in the background, interrupts may be ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
     async def handler(ws):
         try:
             async for message in ws:

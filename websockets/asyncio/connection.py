@@ -17,7 +17,7 @@ from ..frames import BINARY, CONT, TEXT, CloseCode, Opcode
 from ..protocol import CLOSING, CONNECTING, LARGE_PAYLOAD, OPEN, Protocol, State
 from ..session import FragmentDecoder, Incoming, Session, Timeout, convert
 from ..typing import BytesLike, Data, DataLike, LoggerLike, Subprotocol
-from .delivery import Waiter
+from .waiter import DIRECT, Waiter, write_now
 
 if TYPE_CHECKING:
     from ..http11 import Request, Response
@@ -26,6 +26,15 @@ __all__ = ["Connection"]
 
 # How many messages and frames are handled in one callback: other connections have their turn then.
 BATCH_SIZE = 256
+
+# Transports that hand bytes to a socket as they are: their socket may be written to directly.
+PLAIN_TRANSPORTS = frozenset(
+    {
+        "asyncio.selector_events._SelectorSocketTransport",
+        "uvloop.loop.TCPTransport",
+        "uvloop.loop.UnixTransport",
+    }
+)
 
 # The buffers that the connections of an event loop receive into, one for each loop: what arrives is
 # parsed, or copied, before another connection is served.
@@ -69,6 +78,7 @@ class Connection(asyncio.BufferedProtocol):
         "_continuing",
         "_corked",
         "_corked_size",
+        "_fd",
         "_fragmenting",
         "_in_batch",
         "_in_turn",
@@ -138,6 +148,7 @@ class Connection(asyncio.BufferedProtocol):
             self.write_limit_high, self.write_limit_low = write_limit, None
         else:
             self.write_limit_high, self.write_limit_low = write_limit
+        self._fd = -1  # descriptor to write to without the transport's help, if that is safe
         self._corked: list[bytes] = []  # frames to leave in one write
         self._corked_size = 0
         self._in_batch = False  # whether messages are being delivered
@@ -581,6 +592,8 @@ class Connection(asyncio.BufferedProtocol):
             if session.stopped:
                 self._transport.pause_reading()
             else:
+                # The peer's silence counts from now on.
+                session.heard = True
                 self._transport.resume_reading()
 
     def _continue(self) -> None:
@@ -703,7 +716,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self._in_turn = True
             self.loop.call_soon(self._end_turn)
-            self._transport.write(data)
+            self._write_now(data)
 
     def _end_turn(self) -> None:
         self._in_turn = False
@@ -717,9 +730,9 @@ class Connection(asyncio.BufferedProtocol):
         if self._lost:
             return
         if len(corked) == 1:
-            self._transport.write(corked[0])
+            self._write_now(corked[0])
         elif size < LARGE_PAYLOAD:
-            self._transport.write(b"".join(corked))
+            self._write_now(b"".join(corked))
         else:
             small: list[bytes] = []
             for data in corked:
@@ -727,11 +740,29 @@ class Connection(asyncio.BufferedProtocol):
                     small.append(data)
                     continue
                 if small:
-                    self._transport.write(b"".join(small))
+                    self._write_now(b"".join(small))
                     small = []
-                self._transport.write(data)
+                self._write_now(data)
             if small:
-                self._transport.write(b"".join(small))
+                self._write_now(b"".join(small))
+
+    def _write_now(self, data: bytes) -> None:
+        """Write to the socket, or to the transport if it has something to write before."""
+        transport = self._transport
+        # The application has the transport too: it may have written to it, closed it, or given it
+        # to another protocol, and the descriptor may be another connection's by then.
+        if (
+            self._fd >= 0
+            and not transport.get_write_buffer_size()
+            and not transport.is_closing()
+            and transport.get_protocol() is self
+        ):
+            written = write_now(self._fd, data)
+            if written == len(data):
+                return
+            if written > 0:
+                data = memoryview(data)[written:]  # type: ignore[assignment]
+        transport.write(data)
 
     def _transmit(self) -> None:
         """Write what the protocol has queued, control frames among it, at once and in order."""
@@ -745,6 +776,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._corked:
             self._flush()
         if eof and not self._lost:
+            self._fd = -1
             self._write_eof()
         if self.protocol.state is CLOSING and self.session.close_deadline is None:
             self.session.start_closing(self.loop.time())
@@ -822,6 +854,11 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(self.write_limit_high, self.write_limit_low)
+        if (
+            DIRECT
+            and f"{type(transport).__module__}.{type(transport).__name__}" in PLAIN_TRANSPORTS
+        ):
+            self._fd = transport.get_extra_info("socket").fileno()
 
     def eof_received(self) -> None:
         """Take the end of the peer's stream; the transport then closes itself."""
@@ -830,6 +867,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
             self._set_lost_exc(exc)
+        self._fd = -1
         self._finish()
         self._lost = True
         if self._timer is not None:

@@ -1,8 +1,8 @@
-"""Resuming a task at once, inside the callback that has something for it.
+"""Resuming a task at once, inside the callback that has something for it, and writing at once.
 
 A future wakes its task through another turn of the event loop. A :class:`Waiter` is not a future;
 it follows the same protocol, so that a task can await it, and runs the task's wake-up when it is
-told to.
+told to. ``_speedups.pyx`` has the same in Cython.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Generator
 from typing import Any
 
-__all__ = ["Waiter"]
+__all__ = ["Waiter", "set_direct", "write_now"]
 
 
 if sys.version_info >= (3, 12):
@@ -25,13 +25,17 @@ else:
 
     current_task = _current_tasks.get
 
+_direct = True
 
-def _raise(exc: BaseException) -> None:
-    raise exc
+
+def set_direct(direct: bool) -> None:
+    """Turn on or off that tasks are resumed at once."""
+    global _direct
+    _direct = direct
 
 
 class Waiter:
-    """An awaitable for one task.
+    """An awaitable for one task at a time.
 
     It carries no result: awaiting it ends when :meth:`wake` is called, or with a cancellation.
     """
@@ -46,10 +50,6 @@ class Waiter:
         "_loop",
     )
 
-    #: Whether tasks are resumed at once; ``WEBSOCKETS_DIRECT_DELIVERY=0`` in the environment turns
-    #: it off, and so does the first wake-up where the mechanism does not hold.
-    direct = os.environ.get("WEBSOCKETS_DIRECT_DELIVERY", "1") != "0"
-
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._asyncio_future_blocking = False
         self._loop = loop
@@ -61,6 +61,7 @@ class Waiter:
 
     def wake(self) -> None:
         """Resume the task: now if that is possible, else in the next turn of the event loop."""
+        global _direct
         if self._done:
             return
         self._done = True
@@ -68,7 +69,7 @@ class Waiter:
         if callback is None:
             return
         # While a task is running, stepping another is an error.
-        if self.direct and context is not None and current_task(self._loop) is None:
+        if _direct and context is not None and current_task(self._loop) is None:
             try:
                 context.run(callback, self)
             except RuntimeError:
@@ -82,7 +83,7 @@ class Waiter:
             else:
                 if not self._entered:
                     # The wake-up did not run the task: this interpreter does it in another way.
-                    Waiter.direct = False
+                    _direct = False
                 return
         self._loop.call_soon(callback, self, context=context)
 
@@ -138,3 +139,19 @@ class Waiter:
 
     def exception(self) -> None:
         self.result()
+
+
+def _raise(exc: BaseException) -> None:
+    raise exc
+
+
+def write_now(fd: int, data: bytes) -> int:
+    """Write to a socket without waiting.
+
+    Returns:
+        How many bytes were written; -1 if there was an error, which the transport will meet too.
+    """
+    try:
+        return os.write(fd, data)
+    except OSError:
+        return -1

@@ -1,0 +1,26 @@
+"""The waiter in use: the compiled one with the compiled codec, or the same in Python.
+
+``WEBSOCKETS_DIRECT_DELIVERY=0`` in the environment turns direct delivery off: tasks are then
+resumed in the next turn of the event loop, and everything is written by the transport.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..codec import IMPLEMENTATION
+
+__all__ = ["DIRECT", "Waiter", "write_now"]
+
+if IMPLEMENTATION == "compiled":
+    from ._speedups import Waiter, set_direct, write_now
+else:
+    from ._waiter import (  # type: ignore[assignment]
+        Waiter,
+        set_direct,
+        write_now,
+    )
+
+DIRECT = os.environ.get("WEBSOCKETS_DIRECT_DELIVERY", "1") != "0"
+
+set_direct(DIRECT)
