@@ -9,12 +9,15 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from websockets import frames
 from websockets.exceptions import ProtocolError
 from websockets.frames import BINARY, CLOSE, CONT, PING, PONG, TEXT, Close, CloseCode, Frame, Opcode
+
+# The machine may be busy.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # Names and values
 
@@ -139,7 +142,8 @@ def test_close_serialize_refuses_surrogates():
         Close(1000, "\ud800").serialize()
 
 
-@given(st.integers(3000, 4999), st.text(max_size=30))
+@patient
+@given(st.integers(3000, 4999), st.text("a\xe9\u20ac\U0001f600", max_size=30))
 def test_close_round_trip(code, reason):
     assert Close.parse(Close(code, reason).serialize()) == Close(code, reason)
 
@@ -248,6 +252,7 @@ def test_frame_str(frame, expected, kind):
 
 
 @pytest.mark.parametrize("opcode", Opcode)
+@patient
 @given(st.data())
 def test_frame_str_of_any_payload_is_one_short_line(opcode, data):
     payload = data.draw(

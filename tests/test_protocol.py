@@ -10,7 +10,7 @@ import uuid
 import weakref
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -43,6 +43,12 @@ from .helpers import WireFrame, close_payload, frame, masking
 
 KEY = b"\x12\x34\x56\x78"
 EOF = "EOF"
+
+# Characters of one to four bytes.
+CHARACTERS = "a\xe9\u20ac\U0001f600"
+
+# The machine may be busy.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(params=[CLIENT, SERVER], ids=["client", "server"])
@@ -950,6 +956,15 @@ def test_after_eof(side):
     assert protocol.events_received() == []
 
 
+def test_eof_where_the_application_has_set_the_state(side, log):
+    logger, lines = log
+    protocol = Protocol(side, logger=logger)
+    protocol.state = CLOSED
+    protocol.receive_eof()
+    assert sent(protocol) == [EOF]
+    assert lines.count("DEBUG = connection is CLOSED") == 1
+
+
 def test_good_frames_before_eof_are_kept(side):
     protocol = Protocol(side)
     protocol.receive_data(from_peer(side, TEXT, b"a"))
@@ -1451,7 +1466,7 @@ class Outcome:
 def streams(draw):
     """Bytes that are mostly frames, cut anywhere."""
     side = draw(st.sampled_from([CLIENT, SERVER]))
-    texts = st.text(max_size=8).map(str.encode)
+    texts = st.text(CHARACTERS, max_size=8).map(str.encode)
     data = b""
     for _ in range(draw(st.integers(1, 8))):
         opcode = draw(st.sampled_from([1, 1, 1, 2, 2, 0, 0, 8, 9, 10, 3]))
@@ -1473,8 +1488,8 @@ def streams(draw):
     return side, pieces, draw(st.sampled_from([2**20, None, 6, (10, 4)])), draw(st.booleans())
 
 
+@settings(patient, max_examples=300)
 @given(streams(), st.integers(1, 4), st.booleans())
-@settings(max_examples=300)
 def test_the_short_way_leads_to_the_same(stream, limit, extended):
     side, pieces, max_size, closing = stream
     long, short = (Outcome(Protocol(side, max_size=max_size)) for _ in range(2))
@@ -1509,6 +1524,7 @@ def test_the_short_way_leads_to_the_same(stream, limit, extended):
     assert short.protocol.state is CLOSED
 
 
+@patient
 @given(streams())
 def test_cuts_do_not_matter(stream):
     side, pieces, max_size, _ = stream
@@ -1583,7 +1599,7 @@ class Connection(RuleBasedStateMachine):
     def can_send(self, end):
         return end.protocol.state is OPEN and not end.finished
 
-    @rule(side=sides, text=st.text(max_size=20), fin=st.booleans())
+    @rule(side=sides, text=st.text(CHARACTERS, max_size=20), fin=st.booleans())
     def send_text(self, side, text, fin):
         self.send(self.ends[side], TEXT, text.encode(), fin)
 
@@ -1756,7 +1772,7 @@ class Connection(RuleBasedStateMachine):
         assert not client.protocol.close_rcvd_then_sent or not server.protocol.close_rcvd_then_sent
 
 
-Connection.TestCase.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+Connection.TestCase.settings = settings(patient, max_examples=150, stateful_step_count=25)
 TestConnection = Connection.TestCase
 
 
