@@ -89,11 +89,10 @@ def test_masking_keys_are_the_operating_systems_randomness(codec, monkeypatch):
         blocks.append(bytes(range(256)) * (size // 256))
         return blocks[-1]
 
-    drop = getattr(codec, "_drop_keys", None) or codec._key_block.drop
-    drop()
+    codec._drop_keys()
     monkeypatch.setattr(os, "urandom", urandom)
     keys = {codec.encode_frame(1, b"", True)[2:6] for _ in range(64)}
-    drop()
+    codec._drop_keys()
     assert len(blocks) == 1, "keys are drawn in blocks"
     assert keys == {blocks[0][i : i + 4] for i in range(0, 256, 4)}
 

@@ -110,30 +110,27 @@ class Utf8Validator:
         return UnicodeDecodeError("utf-8", piece, before + exc.start, before + exc.end, exc.reason)
 
 
-class _KeyBlock:
-    """Masking keys in stock."""
-
-    def __init__(self) -> None:
-        self.keys = b""
-        self.used = 0
-
-    def draw(self) -> bytes:
-        used = self.used
-        if used == len(self.keys):
-            self.keys = os.urandom(KEY_BLOCK_SIZE)
-            used = 0
-        self.used = used + 4
-        return self.keys[used : used + 4]
-
-    def drop(self) -> None:
-        self.keys, self.used = b"", 0
+# A list, as taking its last item is atomic between threads.
+_keys: list[bytes] = []
 
 
-_key_block = _KeyBlock()
+def _draw_key() -> bytes:
+    while not _keys:
+        block = os.urandom(KEY_BLOCK_SIZE)
+        _keys.extend(block[i : i + 4] for i in range(0, KEY_BLOCK_SIZE, 4))
+    try:
+        return _keys.pop()
+    except IndexError:  # another thread took it
+        return _draw_key()
+
+
+def _drop_keys() -> None:
+    _keys.clear()
+
 
 # A child process must not use the keys that its parent is about to use.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_key_block.drop)
+    os.register_at_fork(after_in_child=_drop_keys)
 
 
 def encode_header(opcode: int, length: int, masked: bool, fin: bool = True, rsv: int = 0) -> bytes:
@@ -189,7 +186,7 @@ def encode_frame(
     header = encode_header(opcode, len(data), masked, fin, rsv)
     if not masked:
         return header + data
-    key = _key_block.draw()
+    key = _draw_key()
     return header + key + apply_mask(data, key)
 
 

@@ -563,7 +563,8 @@ class Protocol:
 
     def _fail_parsing(self, exc: Exception, code: CloseCode, reason: str) -> None:
         self.parser_exc = exc
-        self.fail(code, reason)
+        # RFC 6455 section 5.5: two of the 125 bytes of a control frame are the code.
+        self.fail(code, reason.encode()[:123].decode(errors="ignore"))
 
     def _decode(self, frame: Frame) -> Frame:
         """Undo the extensions, and do the checks that the frame reader had to leave."""

@@ -36,6 +36,7 @@ from ..helpers import (
     echo,
     idle,
     noise,
+    pair,
     port_of,
     raw_client,
     raw_socket,
@@ -716,3 +717,44 @@ async def test_handlers_see_the_close() -> None:
         server.close()
         await within(server.wait_closed())
     assert seen == ["sent 1001 (going away); then received 1001 (going away)"]
+
+
+# Nobody can hold a connection for ever
+
+
+@pytest.mark.parametrize("open_timeout", [10, None])
+async def test_a_refused_client_that_stays_is_dropped(open_timeout: float | None) -> None:
+    """The response was sent and our side of the stream has ended; the client's does not."""
+    async with (
+        serving(open_timeout=open_timeout, close_timeout=0.1) as server,
+        raw_socket(server) as peer,
+    ):
+        await peer.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await until(lambda: server.all_connections)
+        server.close()
+        await within(server.wait_closed(), 5)
+        assert not server.all_connections
+
+
+async def test_wait_closed_waits_for_connections_whose_handler_was_cancelled() -> None:
+    async with serving(idle, close_timeout=0.1) as server, raw_client(server):
+        await until(lambda: server.handler_tasks)
+        for task in list(server.handler_tasks):
+            task.cancel()
+        await until(lambda: not server.handler_tasks)
+        server.close()
+        await within(server.wait_closed(), 5)
+        assert not server.all_connections
+
+
+async def test_waiting_in_vain_leaves_nothing_behind() -> None:
+    async with pair() as (client, _):
+        for _ in range(10):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.wait_closed(), 0)
+        waiting = [asyncio.create_task(client.wait_closed()) for _ in range(10)]
+        await turns()
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        assert not client._lost_waiters

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..codec import READ_SIZE, encode_frame
 from ..exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
 from ..frames import BINARY, CONT, TEXT, CloseCode, Opcode
-from ..protocol import CLOSING, CONNECTING, LARGE_PAYLOAD, OPEN, Protocol, State
+from ..protocol import CONNECTING, LARGE_PAYLOAD, OPEN, Protocol, State
 from ..session import FragmentDecoder, Incoming, Session, Timeout, convert
 from ..typing import BytesLike, Data, DataLike, LoggerLike, Subprotocol
 from .waiter import DIRECT, Waiter, write_now
@@ -778,7 +778,7 @@ class Connection(asyncio.BufferedProtocol):
         if eof and not self._lost:
             self._fd = -1
             self._write_eof()
-        if self.protocol.state is CLOSING and self.session.close_deadline is None:
+        if self.session.close_deadline is None and self.protocol.close_expected():
             self.session.start_closing(self.loop.time())
             self._arm_timer()
 
@@ -909,7 +909,11 @@ class Connection(asyncio.BufferedProtocol):
         if not self._lost:
             waiter = self.loop.create_future()
             self._lost_waiters.append(waiter)
-            await waiter
+            try:
+                await waiter
+            finally:
+                if not self._lost:
+                    self._lost_waiters.remove(waiter)
 
 
 def to_bytes(data: DataLike) -> bytes:

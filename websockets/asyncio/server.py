@@ -381,6 +381,8 @@ class Server:
                 await asyncio.wait(closing)
         while self.handler_tasks:
             await asyncio.wait(self.handler_tasks)
+        for connection in list(self.all_connections):
+            await connection.wait_closed()
         await server.wait_closed()
         assert self._closed is not None
         self._closed.set_result(None)
