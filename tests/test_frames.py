@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 import pickle
 import subprocess
 import sys
@@ -279,7 +280,11 @@ def test_max_log_size_comes_from_the_environment(size):
             "print(Frame(TEXT, b'abcdefghijklmnopqrstuvwxyz' * 3))\n"
             "print(Frame(BINARY, bytes(range(130, 200))))",
         ],
-        env={"WEBSOCKETS_MAX_LOG_SIZE": size, "PYTHONPATH": ":".join(sys.path)},
+        env={
+            **os.environ,
+            "WEBSOCKETS_MAX_LOG_SIZE": size,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
         capture_output=True,
         text=True,
         check=True,
