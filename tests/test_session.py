@@ -123,7 +123,7 @@ def test_fragment_decoder_of_what_is_no_text():
 
 def test_incoming_by_fragment():
     incoming = Incoming(text=False)
-    assert len(incoming) == 0
+    assert (len(incoming), incoming.complete, incoming.taken) == (0, False, False)
     incoming.append(b"ab", False)
     incoming.append(bytearray(b""), False)
     assert (len(incoming), incoming.complete) == (2, False)
@@ -176,6 +176,17 @@ def test_incoming_joins_fragments_that_nobody_reads():
     data = [incoming.take() for _ in range(MAX_KEPT_FRAGMENTS)]
     assert [len(piece) for piece in data] == [1] * (MAX_KEPT_FRAGMENTS - 1) + [11]
     assert b"".join(data) == bytes(i % 256 for i in range(MAX_KEPT_FRAGMENTS + 10))
+
+
+def test_fragments_behind_joined_ones():
+    incoming = Incoming(text=False)
+    for _ in range(MAX_KEPT_FRAGMENTS):
+        incoming.append(b"a", False)
+    incoming.append(b"bcd", False)
+    incoming.take()
+    incoming.append(b"ef", True)
+    data = [incoming.take() for _ in range(len(incoming))]
+    assert data == [b"a"] * (MAX_KEPT_FRAGMENTS - 2) + [b"abcd", b"ef"]
 
 
 def test_a_million_empty_fragments_cost_no_memory():
