@@ -287,6 +287,7 @@ def test_stops_behind_messages():
     session.read(10)
     assert session.stopped is False
     assert session.protocol.close_rcvd.code == 1000
+    assert list(session.messages) == ["a", "b"], "a close frame is no message"
     assert session.read(10) == 10, "nothing is read after the end"
 
 
