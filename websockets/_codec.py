@@ -190,6 +190,17 @@ def encode_frame(
     return header + key + apply_mask(data, key)
 
 
+# RFC 6455 section 5.2: the largest length that a frame can have.
+LARGEST = (1 << 63) - 1
+
+
+def _check_limits(max_message: int | None, max_fragment: int | None) -> None:
+    if (max_message is not None and max_message < 0) or (
+        max_fragment is not None and max_fragment < 0
+    ):
+        raise ValueError("max_size must be positive or equal to zero")
+
+
 class FrameReader:
     """Incremental reader of frames: feeding stores, reading parses.
 
@@ -233,6 +244,7 @@ class FrameReader:
         max_fragment: int | None = None,
         extended: bool = False,
     ) -> None:
+        _check_limits(max_message, max_fragment)
         self._masked = masked
         self._max_message = max_message
         self._max_fragment = max_fragment
@@ -286,7 +298,8 @@ class FrameReader:
     def buffer_updated(self, shared: memoryview, nbytes: int) -> None:
         """Store bytes that were received into the buffer that :meth:`get_buffer` returned last.
 
-        The next read parses them; when it returns, the shared buffer is free again.
+        The next read parses them; when it returns, or :meth:`keep` does, the shared buffer is free
+        again.
 
         Args:
             shared: the argument of :meth:`get_buffer`.
@@ -298,6 +311,9 @@ class FrameReader:
         if not 0 <= nbytes <= len(shared):
             raise ValueError("nbytes out of range")
         self.feed(shared[:nbytes])
+
+    def keep(self) -> None:
+        """Free the shared buffer, copying what was not parsed."""
 
     # Reading parses.
 
@@ -314,7 +330,7 @@ class FrameReader:
             Strings for text frames, bytes for binary ones.
         """
         messages: list[str | bytes] = []
-        if self.extended:
+        if self.extended or self._error is not None:
             return messages
         try:
             while len(messages) < limit and (self._in_payload or self._read_header()):
@@ -325,7 +341,7 @@ class FrameReader:
                 if payload is None:
                     break
                 messages.append(str(payload, "utf-8") if opcode == 1 else payload)
-        except (ProtocolError, PayloadTooBig, UnicodeDecodeError) as exc:
+        except Exception as exc:
             self._error = exc
         return messages
 
@@ -347,7 +363,7 @@ class FrameReader:
             if not self._in_payload and not self._read_header():
                 return None
             payload = self._read_payload()
-        except (ProtocolError, PayloadTooBig, UnicodeDecodeError) as exc:
+        except Exception as exc:
             self._error = exc
             raise
         if payload is None:
@@ -418,7 +434,7 @@ class FrameReader:
             length = int.from_bytes(source[position : position + size], "big")
             position += size
             self._check_size(length)
-            if length >= 1 << 63:
+            if length > LARGEST:
                 # RFC 6455 section 5.2: the most significant bit must be 0.
                 raise ProtocolError("invalid frame length")
         elif opcode < 8:

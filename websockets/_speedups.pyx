@@ -390,6 +390,18 @@ def encode_frame(int opcode, payload, bint masked, bint fin=True, int rsv=0):
     return frame
 
 
+# RFC 6455 section 5.2: the largest length that a frame can have.
+LARGEST = (1 << 63) - 1
+
+
+cdef int _check_limits(max_message, max_fragment) except -1:
+    if (max_message is not None and max_message < 0) or (
+        max_fragment is not None and max_fragment < 0
+    ):
+        raise ValueError("max_size must be positive or equal to zero")
+    return 0
+
+
 @cython.final
 cdef class FrameReader:
     """Incremental reader of frames: feeding stores, reading parses.
@@ -446,12 +458,13 @@ cdef class FrameReader:
     cdef object _error
 
     def __cinit__(self, bint masked, max_message=None, max_fragment=None, bint extended=False):
+        _check_limits(max_message, max_fragment)
         self._masked = masked
         self.extended = extended
         if max_message is not None:
-            self._limit_message, self._max_message = True, max_message
+            self._limit_message, self._max_message = True, min(max_message, LARGEST)
         if max_fragment is not None:
-            self._limit_fragment, self._max_fragment = True, max_fragment
+            self._limit_fragment, self._max_fragment = True, min(max_fragment, LARGEST)
         utf8_reset(&self._utf8)
 
     def __dealloc__(self):
@@ -500,7 +513,8 @@ cdef class FrameReader:
     def buffer_updated(self, shared, Py_ssize_t nbytes):
         """Store bytes that were received into the buffer that :meth:`get_buffer` returned last.
 
-        The next read parses them; when it returns, the shared buffer is free again.
+        The next read parses them; when it returns, or :meth:`keep` does, the shared buffer is free
+        again.
 
         Args:
             shared: the argument of :meth:`get_buffer`.
@@ -531,6 +545,11 @@ cdef class FrameReader:
         self._position, self._end = 0, nbytes
         self._borrowed = True
 
+    @cython.critical_section
+    def keep(self):
+        """Free the shared buffer, copying what was not parsed."""
+        self._keep()
+
     # Reading parses.
 
     @cython.critical_section
@@ -549,7 +568,7 @@ cdef class FrameReader:
         cdef list messages = []
         cdef object payload
         cdef Py_ssize_t count = 0
-        if self.extended:
+        if self.extended or self._error is not None:
             self._keep()
             return messages
         try:
@@ -561,9 +580,10 @@ cdef class FrameReader:
                     break
                 messages.append(payload)
                 count += 1
-        except (ProtocolError, PayloadTooBig, UnicodeDecodeError) as exc:
+        except Exception as exc:
             self._error = exc
-        self._keep()
+        finally:
+            self._keep()
         return messages
 
     @cython.critical_section
@@ -586,7 +606,7 @@ cdef class FrameReader:
             if not self._in_payload and not self._read_header():
                 return None
             payload = self._read_payload(False)
-        except (ProtocolError, PayloadTooBig, UnicodeDecodeError) as exc:
+        except Exception as exc:
             self._error = exc
             raise
         finally:

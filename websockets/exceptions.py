@@ -99,7 +99,6 @@ class ConnectionClosed(WebSocketException):
         self.sent = sent
         self.rcvd_then_sent = rcvd_then_sent
         assert (rcvd_then_sent is None) == (rcvd is None or sent is None)
-        super().__init__(rcvd, sent, *(() if rcvd_then_sent is None else (rcvd_then_sent,)))
 
     def __str__(self) -> str:
         if self.rcvd is None:

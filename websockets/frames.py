@@ -118,7 +118,7 @@ class Close:
             explanation = "private use"
         else:
             explanation = CLOSE_CODE_EXPLANATIONS.get(code, "unknown")
-        return f"{code} ({explanation}) {self.reason}".rstrip(" ")
+        return f"{code} ({explanation})" + (f" {self.reason}" if self.reason else "")
 
     @classmethod
     def parse(cls, data: bytes) -> Close:

@@ -183,8 +183,6 @@ class Protocol:
         self._update_plain()
         if self.debug:
             self.logger.debug("= connection is %s", state.name)
-        if state is CLOSED and self.side is SERVER:
-            self.logger.info("connection closed")
 
     @property
     def extensions(self) -> list[Extension]:
@@ -275,6 +273,8 @@ class Protocol:
             self.send_eof()
         if self._state is not CLOSED:
             self.state = CLOSED
+        if self.side is SERVER:
+            self.logger.info("connection closed")
 
     # Public methods for sending
 
@@ -382,7 +382,7 @@ class Protocol:
         Raises:
             ProtocolError: if the code may not be sent or the reason is too long.
         """
-        if self._state is OPEN and code != CloseCode.ABNORMAL_CLOSURE:
+        if self._state is OPEN and not self.eof_sent and code != CloseCode.ABNORMAL_CLOSURE:
             close = Close(code, reason)
             self.send_frame(Frame(CLOSE, close.serialize()))
             self.close_sent = close
@@ -560,6 +560,8 @@ class Protocol:
     def _check_state(self, *allowed: State) -> None:
         if self._state not in allowed:
             raise InvalidState(f"connection is {self._state.name.lower()}")
+        if self.eof_sent:
+            raise InvalidState("connection is closing")
 
     def _fail_parsing(self, exc: Exception, code: CloseCode, reason: str) -> None:
         self.parser_exc = exc
@@ -568,19 +570,19 @@ class Protocol:
 
     def _decode(self, frame: Frame) -> Frame:
         """Undo the extensions, and do the checks that the frame reader had to leave."""
-        size, limit = 0, None
+        size, limit, before = 0, None, 0
         if frame.opcode < 8:
-            size = self.reader.message_size
-            limits = [self.max_fragment_size]
+            size, limit = self.reader.message_size, self.max_fragment_size
             if self.max_message_size is not None:
-                limits.append(self.max_message_size - size)
-            limit = min((n for n in limits if n is not None), default=None)
+                room = self.max_message_size - size
+                if limit is None or room <= limit:
+                    limit, before = room, size
         try:
             for extension in reversed(self._extensions):
                 frame = extension.decode(frame, max_size=limit)
         except PayloadTooBig as exc:
-            if size:
-                exc.set_current_size(size)
+            if before:
+                exc.set_current_size(before)
             raise
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             # RFC 6455 section 5.2
@@ -588,7 +590,7 @@ class Protocol:
         if frame.opcode >= 8:
             return frame
         if limit is not None and len(frame.data) > limit:
-            raise PayloadTooBig(len(frame.data), limit, size or None)
+            raise PayloadTooBig(len(frame.data), limit, before or None)
         self.reader.message_size = 0 if frame.fin else size + len(frame.data)
         if frame.opcode is TEXT:
             self._text = Utf8Validator()

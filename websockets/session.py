@@ -229,6 +229,7 @@ class Session(Generic[Waiter]):
     __slots__ = (
         "close_deadline",
         "close_timeout",
+        "dropped",
         "dropping",
         "heard",
         "high",
@@ -263,7 +264,10 @@ class Session(Generic[Waiter]):
         # The method that is receiving, if any. While it is recv(), the first message may have any
         # number of fragments, and they do not fill the queue.
         self.receiving: str | None = None
-        self.dropping = False  # whether messages that do not fit are dropped
+        # Whether the first message that does not fit, and all behind it, are dropped, so that the
+        # peer's close frame is reached.
+        self.dropping = False
+        self.dropped = False
         self.pongs: list[bytes] = []
 
         # Time
@@ -292,19 +296,20 @@ class Session(Generic[Waiter]):
         protocol, reader = self.protocol, self.protocol.reader
         self.stopped = False
         while not protocol.ended:
-            room, drop = limit, False
-            if self.high is not None:
+            room = limit
+            if self.high is not None and not self.dropped:
                 held = len(self.messages) if self.incoming is None else self._held()
                 if held + limit > self.high:
                     room = self.high - held
                 if room <= 0:
                     if not self.dropping:
+                        reader.keep()
                         self.stopped = True
                         break
-                    room, drop = limit, True
+                    room, self.dropped = limit, True
             # Whole messages take the short way, unless their frames are to be logged.
             if not protocol.debug and (messages := reader.read_messages(room)):
-                if not drop:
+                if not self.dropped:
                     self.messages.extend(messages)
                 count = len(messages)
                 limit -= count
@@ -314,7 +319,7 @@ class Session(Generic[Waiter]):
             if frame is None:
                 break
             limit -= 1
-            if self._receive_frame(frame, drop) or limit <= 0:
+            if self._receive_frame(frame) or limit <= 0:
                 self.stopped = reader.in_frame or self.full()
                 break
         return limit
@@ -330,18 +335,18 @@ class Session(Generic[Waiter]):
                 held += len(incoming)
         return held
 
-    def _receive_frame(self, frame: Frame, drop: bool) -> bool:
+    def _receive_frame(self, frame: Frame) -> bool:
         """Put a frame where it belongs; return whether it has completed a message."""
         opcode = frame.opcode
         if opcode >= 8:
             if opcode is PONG:
                 self.pongs.append(bytes(frame.data))
             return False
-        if drop:
-            # A message that lacks a fragment is none.
-            if self.incoming is not None and not self.incoming.taken:
+        if self.dropped and (self.incoming is None or not self.incoming.taken):
+            if self.incoming is not None:
+                # A message that lacks a fragment is none.
                 self.messages.remove(self.incoming)
-            self.incoming = None
+                self.incoming = None
         elif opcode is CONT:
             if self.incoming is not None:
                 self.incoming.append(frame.data, frame.fin)
@@ -362,7 +367,7 @@ class Session(Generic[Waiter]):
 
     def drained(self) -> bool:
         """Whether reading has stopped, and the queue is now empty enough to go on."""
-        return self.stopped and (self._held() <= self.low or self.dropping)
+        return self.stopped and (self._held() <= self.low or self.dropping or self.protocol.ended)
 
     def ready(self) -> bool:
         """Whether the first message in the queue is complete."""
@@ -418,11 +423,13 @@ def queue_limits(max_queue: int | None | tuple[int | None, int | None]) -> tuple
     """
     high, low = max_queue if isinstance(max_queue, tuple) else (max_queue, None)
     if high is None:
-        return None, 0
-    if low is None:
+        if low is None:
+            return None, 0
+        high = low * 4
+    elif low is None:
         low = high // 4
     if low < 0:
-        raise ValueError("low must be positive or equal to 0")
+        raise ValueError("low must be positive or equal to zero")
     if high < low:
         raise ValueError("high must be greater than or equal to low")
     # A queue without room would stop reading for ever.

@@ -59,6 +59,7 @@ cdef class Waiter:
     cdef object _context
     cdef bint _done
     cdef bint _cancelled
+    cdef object _message
     cdef bint _entered
 
     def __cinit__(self, loop):
@@ -128,6 +129,7 @@ cdef class Waiter:
         if self._done:
             return False
         self._done = self._cancelled = True
+        self._message = msg
         if self._callback is not None:
             self._loop.call_soon(self._callback, self, context=self._context)
         return True
@@ -141,7 +143,7 @@ cdef class Waiter:
     def result(self):
         self._entered = True
         if self._cancelled:
-            raise CancelledError
+            raise CancelledError() if self._message is None else CancelledError(self._message)
         if not self._done:
             raise asyncio.InvalidStateError("Result is not set.")
 

@@ -48,6 +48,7 @@ class Waiter:
         "_done",
         "_entered",
         "_loop",
+        "_message",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -57,6 +58,7 @@ class Waiter:
         self._context: contextvars.Context | None = None
         self._done = False
         self._cancelled = False
+        self._message: object = None
         self._entered = False
 
     def wake(self) -> None:
@@ -120,6 +122,7 @@ class Waiter:
         if self._done:
             return False
         self._done = self._cancelled = True
+        self._message = msg
         if self._callback is not None:
             self._loop.call_soon(self._callback, self, context=self._context)
         return True
@@ -133,7 +136,9 @@ class Waiter:
     def result(self) -> None:
         self._entered = True
         if self._cancelled:
-            raise asyncio.CancelledError
+            if self._message is None:
+                raise asyncio.CancelledError
+            raise asyncio.CancelledError(self._message)
         if not self._done:
             raise asyncio.InvalidStateError("Result is not set.")
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import logging
+import os
+import sys
 import uuid
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping
@@ -26,6 +29,9 @@ __all__ = ["Connection"]
 
 # How many messages and frames are handled in one callback: other connections have their turn then.
 BATCH_SIZE = 256
+
+# How many buffers the kernel takes in one call, on any system.
+MAX_VECTOR = 16
 
 # Transports that hand bytes to a socket as they are: their socket may be written to directly.
 PLAIN_TRANSPORTS = frozenset(
@@ -508,7 +514,11 @@ class Connection(asyncio.BufferedProtocol):
             self._receive_handshake(bytes(self._buffer[:nbytes]))
         elif not self.protocol.ended:
             self._reader.buffer_updated(self._buffer, nbytes)
-            self._receive()
+            try:
+                self._receive()
+            finally:
+                # Whatever happens: the next connection receives into the same buffer.
+                self._reader.keep()
 
     def data_received(self, data: BytesLike) -> None:
         """Take bytes from a transport that does not receive into buffers."""
@@ -581,7 +591,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _settle(self) -> None:
         """Stop or resume reading from the transport, now that frames have been read."""
-        if self._lost:
+        if self._lost or self._transport.is_closing():
             return
         session = self.session
         if session.stopped and self._budget <= 0 and not session.full() and not self._continuing:
@@ -676,8 +686,6 @@ class Connection(asyncio.BufferedProtocol):
                 self._send_frame(CONT, to_payload(chunk, text)[1], False)
             await self._clear_to_send(fragment=True)
             self._send_frame(CONT, b"", True)
-            if self._write_paused:
-                await self._drain()
         except ConnectionClosed:
             raise
         except BaseException:
@@ -688,7 +696,10 @@ class Connection(asyncio.BufferedProtocol):
             raise
         finally:
             self._fragmenting = None
-            done.set_result(None)
+            if not done.done():
+                done.set_result(None)
+        if self._write_paused:
+            await self._drain()
 
     # Sending
 
@@ -699,8 +710,14 @@ class Connection(asyncio.BufferedProtocol):
             self.protocol.send_text(data, fin)
         else:
             self.protocol.send_binary(data, fin)
-        for chunk in self.protocol.data_to_send():
-            self._write(chunk)
+        chunks = self.protocol.data_to_send()
+        if len(chunks) == 1:
+            self._write(chunks[0])
+        else:
+            # A header and a large payload.
+            self._corked += chunks
+            self._corked_size += sum(map(len, chunks))
+            self._flush()
 
     def _write(self, data: bytes) -> None:
         """Write a data frame, or a part of one.
@@ -734,35 +751,42 @@ class Connection(asyncio.BufferedProtocol):
         elif size < LARGE_PAYLOAD:
             self._write_now(b"".join(corked))
         else:
-            small: list[bytes] = []
-            for data in corked:
-                if len(data) < LARGE_PAYLOAD:
-                    small.append(data)
-                    continue
-                if small:
-                    self._write_now(b"".join(small))
-                    small = []
-                self._write_now(data)
-            if small:
-                self._write_now(b"".join(small))
+            self._write_large(corked)
 
     def _write_now(self, data: bytes) -> None:
         """Write to the socket, or to the transport if it has something to write before."""
-        transport = self._transport
-        # The application has the transport too: it may have written to it, closed it, or given it
-        # to another protocol, and the descriptor may be another connection's by then.
-        if (
-            self._fd >= 0
-            and not transport.get_write_buffer_size()
-            and not transport.is_closing()
-            and transport.get_protocol() is self
-        ):
+        if self._is_direct():
             written = write_now(self._fd, data)
             if written == len(data):
                 return
             if written > 0:
                 data = memoryview(data)[written:]  # type: ignore[assignment]
-        transport.write(data)
+        self._transport.write(data)
+
+    def _write_large(self, chunks: list[bytes]) -> None:
+        """Do the same without joining what is large."""
+        written = 0
+        if self._is_direct():
+            with contextlib.suppress(OSError):
+                written = os.writev(self._fd, chunks[:MAX_VECTOR])
+        for chunk in chunks:
+            if written < len(chunk):
+                self._transport.write(memoryview(chunk)[written:] if written else chunk)
+            written = max(written - len(chunk), 0)
+
+    def _is_direct(self) -> bool:
+        """Whether the socket may be written to.
+
+        The application has the transport too: it may have written to it, closed it, or given it to
+        another protocol, and the descriptor may be another connection's by then.
+        """
+        transport = self._transport
+        return (
+            self._fd >= 0
+            and not transport.get_write_buffer_size()
+            and not transport.is_closing()
+            and transport.get_protocol() is self
+        )
 
     def _transmit(self) -> None:
         """Write what the protocol has queued, control frames among it, at once and in order."""
@@ -778,9 +802,16 @@ class Connection(asyncio.BufferedProtocol):
         if eof and not self._lost:
             self._fd = -1
             self._write_eof()
-        if self.session.close_deadline is None and self.protocol.close_expected():
+        if self.protocol.close_expected():
+            self._start_closing()
+
+    def _start_closing(self) -> None:
+        """Give the end of the connection a deadline, and go on reading if that had stopped."""
+        if self.session.close_deadline is None:
             self.session.start_closing(self.loop.time())
             self._arm_timer()
+            if self.session.stopped:
+                self._refill()
 
     def _write_eof(self) -> None:
         if self._transport.can_write_eof():
@@ -791,6 +822,11 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.abort()
         else:
             # TLS closes both ways.
+            self._close_transport()
+
+    def _close_transport(self) -> None:
+        # Over TLS, closing twice would take away the means to abort.
+        if not self._transport.is_closing():
             self._transport.close()
 
     def pause_writing(self) -> None:
@@ -853,11 +889,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(self.write_limit_high, self.write_limit_low)
-        if (
-            DIRECT
-            and f"{type(transport).__module__}.{type(transport).__name__}" in PLAIN_TRANSPORTS
-        ):
+        # A limit of zero would have TLS wait for ever.
+        high = max(self.write_limit_high, 1)
+        self._transport.set_write_buffer_limits(high, self.write_limit_low)
+        kind = f"{type(transport).__module__}.{type(transport).__name__}"
+        if DIRECT and kind in PLAIN_TRANSPORTS and sys.platform != "win32":
             self._fd = transport.get_extra_info("socket").fileno()
 
     def eof_received(self) -> None:
@@ -880,6 +916,8 @@ class Connection(asyncio.BufferedProtocol):
                 # Nobody need await a ping.
                 ping.exception()
         self._wake_writers()
+        if self._fragmenting is not None and not self._fragmenting.done():
+            self._fragmenting.set_result(None)
         for waiter in self._lost_waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -892,13 +930,15 @@ class Connection(asyncio.BufferedProtocol):
         session, protocol = self.session, self.protocol
         if not self.handshaking:
             session.high = None
-            session.read(1 << 62)
+            session.read(sys.maxsize)
             while session.stopped:
-                session.read(1 << 62)
+                session.read(sys.maxsize)
         self._set_lost_exc(protocol.parser_exc)
         protocol.receive_eof()
         self._set_lost_exc(protocol.parser_exc)
         self._act()
+        # What is left to write may never leave.
+        self._start_closing()
 
     def _set_lost_exc(self, exc: BaseException | None) -> None:
         """Note why the connection ends, unless that is known already."""

@@ -96,9 +96,7 @@ class ServerConnection(Connection):
         if not self.server.closing:
             response = await self._intercept(process_request, request)
         if self.server.closing:
-            response = protocol.reject(
-                http.HTTPStatus.SERVICE_UNAVAILABLE, "Server is shutting down.\n"
-            )
+            response = self._reject_closing()
         elif response is None:
             response = protocol.accept(request)
         self.response = response
@@ -109,12 +107,13 @@ class ServerConnection(Connection):
             response = self.response = other
         if protocol.state is not CONNECTING:
             return
+        if self.server.closing and response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS:
+            # It has begun to close while the application was deciding.
+            response = self.response = self._reject_closing()
         protocol.send_response(response)
         self._transmit()
         if protocol.state is OPEN:
             self._handshake_done()
-        elif not self.transport.can_write_eof():
-            self.transport.close()
 
     async def _intercept(self, callback: Callable[..., Any] | None, *args: Any) -> Response | None:
         """Call what the application plugged into the handshake."""
@@ -151,15 +150,19 @@ class ServerConnection(Connection):
             self._task = self.server.start_handler(self)
 
     def refuse(self) -> None:
-        """Refuse the connection, the server being about to close, if no request has come yet."""
-        if self.request is None and self.protocol.state is CONNECTING and not self.protocol.ended:
-            self.protocol.send_response(
-                self.protocol.reject(
-                    http.HTTPStatus.SERVICE_UNAVAILABLE, "Server is shutting down.\n"
-                )
-            )
+        """Refuse the connection if no request has come yet; if it was refused, wait no longer."""
+        if self.protocol.state is not CONNECTING:
+            return
+        if self.request is None and not self.protocol.ended:
+            self.protocol.send_response(self._reject_closing())
             self._transmit()
-            self.transport.close()
+        if self.protocol.ended:
+            self._close_transport()
+
+    def _reject_closing(self) -> Response:
+        return self.protocol.reject(
+            http.HTTPStatus.SERVICE_UNAVAILABLE, "Server is shutting down.\n"
+        )
 
     def is_own_end(self, exc: Exception) -> bool:
         """Whether an exception says that this connection is closed, no fault of its handler."""
@@ -355,7 +358,12 @@ class Server:
             close_connections: False to leave connections alone, for their handlers to close.
             code: close code.
             reason: close reason, at most 123 bytes in UTF-8.
+
+        Raises:
+            ProtocolError: if the code may not be sent or the reason is too long.
         """
+        # A protocol of its own tells now, rather than each connection's in its task.
+        ServerProtocol(state=OPEN).send_close(code, reason)
         if self.close_task is None and self.server is not None:
             self._close_connections = close_connections
             self.close_task = self.server.get_loop().create_task(
@@ -506,19 +514,21 @@ def serve(
         )
         return connection
 
+    unix = kwargs.pop("unix", False)
+
     async def create_server(server: Server) -> asyncio.Server:
         loop = asyncio.get_running_loop()
 
         def factory() -> ServerConnection:
             return create_protocol_connection(server)
 
-        if kwargs.pop("unix", False):
+        if unix:
             return await loop.create_unix_server(factory, **kwargs)
         return await loop.create_server(factory, host, port, **kwargs)
 
     if kwargs.get("ssl") is not None:
         kwargs.setdefault("ssl_handshake_timeout", open_timeout)
-        if not kwargs.get("unix", False):
+        if not unix:
             kwargs.setdefault("ssl_shutdown_timeout", close_timeout)
 
     server = Server(create_server, handler, logger)

@@ -12,9 +12,11 @@ from ..codec import IMPLEMENTATION
 
 __all__ = ["DIRECT", "Waiter", "write_now"]
 
-if IMPLEMENTATION == "compiled":
+try:
+    if IMPLEMENTATION != "compiled":
+        raise ImportError
     from ._speedups import Waiter, set_direct, write_now
-else:
+except ImportError:  # each extension is optional
     from ._waiter import (  # type: ignore[assignment]
         Waiter,
         set_direct,
