@@ -682,10 +682,15 @@ cdef class FrameReader:
     cdef int _reserve(self, uint64_t needed, uint64_t arrived) except -1:
         """Make room for ``needed`` bytes of the payload, ``arrived`` ones being here."""
         cdef uint64_t size = min(self._length, 2 * arrived + _PAYLOAD_RESERVE)
-        if self._payload is NULL:
-            self._payload = _new_bytes(NULL, <Py_ssize_t>size)
-        elif <uint64_t>_bytes_size(self._payload) < min(self._length, needed):
-            _PyBytes_Resize(&self._payload, <Py_ssize_t>size)
+        try:
+            if self._payload is NULL:
+                self._payload = _new_bytes(NULL, <Py_ssize_t>size)
+            elif <uint64_t>_bytes_size(self._payload) < min(self._length, needed):
+                _PyBytes_Resize(&self._payload, <Py_ssize_t>size)
+        except MemoryError as exc:
+            # What had arrived is lost, and the stream with it.
+            self._error = exc
+            raise
         return 0
 
     cdef int _read_header(self) except -1:

@@ -761,7 +761,8 @@ class Connection(asyncio.BufferedProtocol):
                 return
             if written > 0:
                 data = memoryview(data)[written:]  # type: ignore[assignment]
-        self._transport.write(data)
+        if not self._transport.is_closing():
+            self._transport.write(data)
 
     def _write_large(self, chunks: list[bytes]) -> None:
         """Do the same without joining what is large."""
@@ -770,7 +771,7 @@ class Connection(asyncio.BufferedProtocol):
             with contextlib.suppress(OSError):
                 written = os.writev(self._fd, chunks[:MAX_VECTOR])
         for chunk in chunks:
-            if written < len(chunk):
+            if written < len(chunk) and not self._transport.is_closing():
                 self._transport.write(memoryview(chunk)[written:] if written else chunk)
             written = max(written - len(chunk), 0)
 

@@ -257,8 +257,8 @@ class Server:
     async def start(self) -> Server:
         """Create the sockets and, unless told otherwise, listen on them."""
         if self.server is None:
-            self._closed = asyncio.get_running_loop().create_future()
             self.server = await self.create_server(self)
+            self._closed = self.server.get_loop().create_future()
             for sock in self.server.sockets:
                 self.logger.info("server listening on %s", get_socket_name(sock))
         return self
