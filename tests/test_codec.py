@@ -338,6 +338,24 @@ def test_read_messages_gives_what_is_good_before_an_error(codec):
             reader.read_frame()
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_nothing_is_read_behind_bad_text(codec, masked):
+    """The rest of a bad payload is no frame, however much it looks like one."""
+    for tail in (b"", frame(1, b"!", masked=masked) * 2, frame(9, b"", masked=masked)):
+        reader = codec.FrameReader(masked)
+        data = frame(1, b"\xff\xff" + tail, masked=masked)
+        # A part of the payload at first: enough to know.
+        for part in (data[: len(data) - len(tail)], data[len(data) - len(tail) :]):
+            reader.feed(part)
+            assert reader.read_messages(9) == []
+            assert reader.read_messages(9) == []
+        for _ in range(2):
+            with pytest.raises(UnicodeDecodeError, match="byte 0xff in position 0"):
+                reader.read_frame()
+        reader.feed(frame(1, b"late", masked=masked))
+        assert reader.read_messages(9) == []
+
+
 def test_types_are_exact(codec):
     reader = codec.FrameReader(False)
     reader.feed(bytearray(frame(2, b"data") + frame(1, b"text")))
@@ -436,6 +454,22 @@ def test_sizes(codec, limits, sizes, refused):
     else:
         assert type(error) is PayloadTooBig
         assert str(error) == str(PayloadTooBig(*refused))
+
+
+@pytest.mark.parametrize("limits", [(2**70, None), (None, 2**70), (2**70, 2**70), (2**63, 2**64)])
+def test_limits_beyond_any_length(codec, limits):
+    """RFC 6455 section 5.2: no frame is that long, so that they limit nothing."""
+    frames, error = read(codec, frame(1, b"a", fin=False) + frame(0, b"b"), False, *limits)
+    assert frames == [(1, b"a", False, 0), (0, b"b", True, 0)]
+    assert error is None
+    length = (1 << 63) - 1
+    assert read(codec, b"\x82\x7f" + length.to_bytes(8, "big"), False, *limits) == ([], None)
+
+
+@pytest.mark.parametrize("limits", [(-1, None), (None, -1), (1, -1), (-(2**70), 1)])
+def test_limits_below_zero(codec, limits):
+    with pytest.raises(ValueError, match="^max_size must be positive or equal to zero$"):
+        codec.FrameReader(False, *limits)
 
 
 @pytest.mark.parametrize("length", [1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
@@ -610,6 +644,23 @@ def test_received_twice_before_a_read(codec):
     assert reader.read_messages(9) == ["one", "two"]
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_shared_buffer_is_free_after_keep(codec, masked):
+    """What was not parsed is copied: another connection receives into the buffer next."""
+    shared = bytearray(1000)
+    reader = codec.FrameReader(masked)
+    data = b"".join(frame(op, p, masked=masked) for op, p in MESSAGES[:4])
+    for cut in range(len(data)):
+        for part in (data[:cut], data[cut:]):
+            shared[: len(part)] = part
+            reader.buffer_updated(memoryview(shared), len(part))
+            reader.keep()
+            reader.keep()
+            shared[:] = b"\xff" * len(shared)
+        assert reader.read_messages(9) == [p.decode() for _, p in MESSAGES[:4]], cut
+        assert not reader.in_frame
+
+
 @pytest.mark.parametrize("nbytes", [-1, 11])
 def test_buffer_updated_checks_the_size(codec, nbytes):
     reader = codec.FrameReader(False)
@@ -705,7 +756,8 @@ def trace(codec, masked, chunks, limits, plain, received):
                 reader.feed(chunk)
             chunk = chunk[size:]
             if plain:
-                said.append(reader.read_messages(2))
+                # Behind an error, the second reads nothing.
+                said += [reader.read_messages(2), reader.read_messages(2)]
             shared[:] = b"\xee" * 64 if received and plain else shared
             frames, error = read_all(reader)
             shared[:] = b"\xee" * 64
