@@ -50,6 +50,7 @@ patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
         ((5, 0), (5, 0)),
         (None, (None, 0)),
         ((None, None), (None, 0)),
+        ((None, 3), (12, 3)),
         # A queue without room would stop for ever.
         (0, (1, 0)),
         ((0, 0), (1, 0)),
@@ -275,6 +276,38 @@ def test_whole_messages_while_frames_are_logged():
     arrive(session, (TEXT, b"a"), (BINARY, b"b"))
     go_on(session)
     assert list(session.messages) == ["a", b"b"]
+
+
+def test_nothing_is_borrowed_while_the_queue_is_full():
+    """What waits in the receive buffer is copied: other connections have the same buffer."""
+    session = make(max_queue=1)
+    arrive(session, (BINARY, b"1", False))
+    assert session.full()
+    data = frame(CONT, b"2", fin=False) + frame(CONT, b"3") + frame(TEXT, b"next")
+    shared = bytearray(100)
+    shared[: len(data)] = data
+    session.protocol.reader.buffer_updated(memoryview(shared), len(data))
+    session.read(10)
+    assert session.stopped
+    shared[:] = b"\xee" * 100
+    session.receiving = "recv"
+    go_on(session)
+    assert session.messages.popleft().take_all() == b"123"
+    session.receiving = None
+    go_on(session)
+    assert list(session.messages) == ["next"]
+
+
+def test_reading_goes_on_when_the_protocol_has_ended():
+    """Nobody takes messages any more, but the end of the stream must be seen."""
+    session = make(max_queue=2)
+    arrive(session, *[(TEXT, b"a")] * 4)
+    assert session.stopped
+    assert session.full()
+    assert not session.drained()
+    session.protocol.fail(1011)
+    assert session.protocol.ended
+    assert session.drained()
 
 
 def test_stops_behind_messages():
