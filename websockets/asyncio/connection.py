@@ -274,7 +274,13 @@ class Connection(asyncio.BufferedProtocol):
         session, messages = self.session, self._messages
         if session.receiving is None:
             if not messages and not session.stopped and not self._lost:
-                await self._wait("recv")
+                # _wait(), without the cost of another coroutine.
+                session.receiving = "recv"
+                self._waiter = waiter = Waiter(self.loop)
+                try:
+                    await waiter
+                finally:
+                    self._waiter = session.receiving = None
             if messages and type(messages[0]) is not Incoming:
                 message = messages.popleft()
                 if session.stopped and not self._in_batch:
@@ -395,7 +401,12 @@ class Connection(asyncio.BufferedProtocol):
             and not self._write_paused
             and len(message) < LARGE_PAYLOAD
         ):
-            self._write(encode_frame(1 if is_text else 2, message, protocol.masks))
+            frame = encode_frame(1 if is_text else 2, message, protocol.masks)
+            if self._in_batch and self._corked_size < self.write_limit_high:
+                self._corked.append(frame)
+                self._corked_size += len(frame)
+                return
+            self._write(frame)
             if self._write_paused:  # by this write
                 await self._drain()  # type: ignore[unreachable]
             return
@@ -514,11 +525,7 @@ class Connection(asyncio.BufferedProtocol):
             self._receive_handshake(bytes(self._buffer[:nbytes]))
         elif not self.protocol.ended:
             self._reader.buffer_updated(self._buffer, nbytes)
-            try:
-                self._receive()
-            finally:
-                # Whatever happens: the next connection receives into the same buffer.
-                self._reader.keep()
+            self._receive()
 
     def data_received(self, data: BytesLike) -> None:
         """Take bytes from a transport that does not receive into buffers."""
@@ -578,6 +585,8 @@ class Connection(asyncio.BufferedProtocol):
                     break
         finally:
             self._in_batch = False
+            # Whatever has happened: the next connection receives into the same buffer.
+            self._reader.keep()
             if self._corked:
                 self._flush()
         if session.stopped or self._reading_paused:
@@ -742,15 +751,18 @@ class Connection(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         """Write the frames that were held back."""
-        corked, self._corked = self._corked, []
-        size, self._corked_size = self._corked_size, 0
+        corked, size = self._corked, self._corked_size
+        self._corked_size = 0
         if self._lost:
-            return
-        if len(corked) == 1:
-            self._write_now(corked[0])
+            corked.clear()
+        elif len(corked) == 1:
+            self._write_now(corked.pop())
         elif size < LARGE_PAYLOAD:
-            self._write_now(b"".join(corked))
+            data = b"".join(corked)
+            corked.clear()
+            self._write_now(data)
         else:
+            self._corked = []
             self._write_large(corked)
 
     def _write_now(self, data: bytes) -> None:
