@@ -525,6 +525,7 @@ class Connection(asyncio.BufferedProtocol):
             self._receive_handshake(bytes(self._buffer[:nbytes]))
         elif not self.protocol.ended:
             self._reader.buffer_updated(self._buffer, nbytes)
+            self.session.heard = True
             self._receive()
 
     def data_received(self, data: BytesLike) -> None:
@@ -533,6 +534,7 @@ class Connection(asyncio.BufferedProtocol):
             self._receive_handshake(bytes(data))
         elif not self.protocol.ended:
             self._reader.feed(data)
+            self.session.heard = True
             self._receive()
 
     def _receive_handshake(self, data: bytes) -> None:
@@ -566,7 +568,6 @@ class Connection(asyncio.BufferedProtocol):
     def _receive(self) -> None:
         """Read what has arrived, answer control frames, and deliver messages."""
         session = self.session
-        session.heard = True
         self._budget = BATCH_SIZE
         self._in_batch = True
         try:
@@ -618,9 +619,7 @@ class Connection(asyncio.BufferedProtocol):
     def _continue(self) -> None:
         """Go on with what has arrived, other connections having had their turn."""
         self._continuing = False
-        heard = self.session.heard
         self._receive()
-        self.session.heard = heard
 
     def _act(self) -> None:
         """Write the protocol's answers, and hand pongs to those who wait for them."""
