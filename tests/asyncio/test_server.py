@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
+from websockets.asyncio.client import unix_connect
 from websockets.asyncio.server import Server, ServerConnection, serve, unix_serve
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidStatus,
     NegotiationError,
+    ProtocolError,
 )
 from websockets.frames import Close
 from websockets.http11 import Request, Response
@@ -27,10 +29,13 @@ from websockets.typing import Origin, Subprotocol
 
 from ..helpers import (
     CLOSE,
+    PING,
+    PONG,
     TEXT,
     RawResponse,
     accept_value,
     causes,
+    client_frame,
     connecting,
     drain_messages,
     echo,
@@ -758,3 +763,118 @@ async def test_waiting_in_vain_leaves_nothing_behind() -> None:
             task.cancel()
         await asyncio.wait(waiting)
         assert not client._lost_waiters
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["bad request", "refused by the application"])
+async def test_a_refused_client_that_stays_does_not_delay_closing(early: bool) -> None:
+    """It has had its answer; no deadline need pass."""
+    key = {"process_request": lambda ws, request: ws.respond(404, "no\n")} if early else {}
+    async with (
+        serving(open_timeout=60, close_timeout=60, **key) as server,
+        raw_socket(server) as peer,
+    ):
+        request = request_bytes(port_of(server), without=[] if early else ["Upgrade"])
+        await peer.send(request + client_frame(TEXT, b"early"))
+        assert (await peer.read_until(b"\r\n")).split()[1] == (b"404" if early else b"426")
+        server.close()
+        await within(server.wait_closed(), 5)
+        assert not server.all_connections
+
+
+@pytest.mark.parametrize("callback", ["process_request", "process_response"])
+async def test_closing_while_the_application_decides(callback: str) -> None:
+    """Whatever it decides, no connection is opened by a server that has begun to close."""
+    decide = asyncio.Event()
+    asked = []
+    handled = []
+
+    async def ask(*args: Any) -> None:
+        asked.append(args)
+        await decide.wait()
+
+    async def handler(ws: ServerConnection) -> None:
+        handled.append(ws)
+        await ws.wait_closed()
+
+    async with serving(handler, close_timeout=60, **{callback: ask}) as server:
+        visiting = asyncio.create_task(connecting(server).__aenter__())
+        await until(lambda: asked)
+        server.close()
+        await turns()
+        decide.set()
+        with pytest.raises(InvalidStatus) as raised:
+            await within(visiting)
+        assert raised.value.response.status_code == 503
+        await within(server.wait_closed(), 5)
+    assert not handled
+
+
+@pytest.mark.parametrize(
+    "code, reason",
+    [(1006, ""), (1005, ""), (999, ""), (1001, "x" * 124), (1001, "\u20ac" * 42)],
+    ids=["1006", "1005", "999", "124 bytes", "126 bytes"],
+)
+async def test_close_with_what_no_close_frame_may_hold(code: int, reason: str) -> None:
+    """RFC 6455 sections 5.5 and 7.4.1: told at once, and the server goes on."""
+    async with serving(echo) as server, connecting(server) as client:
+        with pytest.raises(ProtocolError):
+            server.close(code=code, reason=reason)
+        assert server.is_serving()
+        await client.send("served")
+        assert await within(client.recv()) == "served"
+        async with connecting(server) as another:
+            await another.send("served too")
+            assert await within(another.recv()) == "served too"
+        server.close(code=1012, reason="x" * 123)
+        await within(server.wait_closed(), 5)
+        assert (client.close_code, client.close_reason) == (1012, "x" * 123)
+
+
+async def test_a_cancelled_handler_with_a_full_queue() -> None:
+    """Reading had stopped; the peer's close frame and end of stream must be seen all the same."""
+    running = []
+
+    async def handler(ws: ServerConnection) -> None:
+        running.append(asyncio.current_task())
+        await asyncio.Event().wait()
+
+    async with (
+        serving(handler, close_timeout=60, max_queue=2) as server,
+        raw_client(server) as peer,
+    ):
+        # The answer to the ping shows that they arrived; reading stops when two were read.
+        await peer.send(client_frame(PING) + client_frame(TEXT, b"x" * 1000) * 40)
+        assert (await peer.recv_frame()).opcode == PONG
+        await until(lambda: running)
+        await asyncio.sleep(0.05)
+        running[0].cancel()
+        assert (await peer.recv_frame()).opcode == CLOSE
+        await peer.send_close(1001)
+        peer.send_eof()
+        await peer.expect_eof()
+        await until(lambda: not server.all_connections)
+
+
+async def test_a_start_that_failed_leaves_nothing_to_wait_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        server = serve(echo, "127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(OSError, match="in use"):
+            await server
+        with pytest.raises(RuntimeError):
+            await within(server.wait_closed(), 1)
+        assert not server.is_serving()
+
+
+async def test_a_unix_server_that_failed_to_start_can_be_started_again(
+    tmp_path: pathlib.Path,
+) -> None:
+    path = tmp_path / "later" / "socket"
+    server = unix_serve(echo, str(path), compression=None)
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError):
+            await server
+    path.parent.mkdir()
+    async with server:
+        async with unix_connect(str(path), compression=None) as client:
+            await client.send("served")
+            assert await within(client.recv()) == "served"
