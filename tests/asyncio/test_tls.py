@@ -9,6 +9,7 @@ import ssl
 import pytest
 
 from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosedError
 from websockets.protocol import State
 
@@ -22,6 +23,7 @@ from ..helpers import (
     raw_socket,
     serving,
     stalled,
+    until,
     uri_of,
     within,
 )
@@ -168,3 +170,27 @@ async def test_connection_lost(tls: TLS) -> None:
             with pytest.raises(ConnectionClosedError, match="^no close frame received or sent$"):
                 await within(client.recv())
             assert client.state is State.CLOSED
+
+
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+async def test_write_limit_of_zero(tls: TLS, scheme: str) -> None:
+    """`send` waits until everything has left, which TLS never calls "less than nothing"."""
+
+    async def read(ws: ServerConnection) -> None:
+        async for message in ws:
+            received.append(len(message))
+
+    received: list[int] = []
+    secure = scheme == "wss"
+    sizes = [300_000 if i % 10 == 0 else 100 for i in range(30)]
+    async with serving(read, ssl=tls.server if secure else None) as server:
+        async with connect(
+            uri_of(server, scheme=scheme),
+            ssl=tls.client if secure else None,
+            compression=None,
+            write_limit=0,
+            close_timeout=0.1,
+        ) as client:
+            for size in sizes:
+                await within(client.send(b"x" * size), 5)
+            await until(lambda: received == sizes)
