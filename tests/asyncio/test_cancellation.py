@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from typing import Any
 
 import pytest
 
+from websockets.asyncio import waiter
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConcurrencyError, ConnectionClosed
@@ -53,6 +56,30 @@ async def test_recv() -> None:
             await cancelled(receiving)
         await client.send("kept")
         assert await within(server.recv()) == "kept"
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_recv_keeps_the_message_of_the_cancellation(direct: bool) -> None:
+    """Cancel scopes know their cancellation by it."""
+    waiter.set_direct(direct)
+    try:
+        async with pair() as (client, server):
+            for args in (("the message",), (("a", 1),), ()):
+                receiving = asyncio.create_task(server.recv())
+                await turns()
+                receiving.cancel(*args)
+                with pytest.raises(asyncio.CancelledError) as raised:
+                    await within(receiving)
+                assert raised.value.args == args
+            receiving = asyncio.create_task(anext(server.recv_streaming()))
+            await turns()
+            receiving.cancel("streaming")
+            with pytest.raises(asyncio.CancelledError, match="^streaming$"):
+                await within(receiving)
+            await client.send("kept")
+            assert await within(server.recv()) == "kept"
+    finally:
+        waiter.set_direct(waiter.DIRECT)
 
 
 @pytest.mark.parametrize("delay", range(6))
@@ -238,6 +265,42 @@ async def test_send_before_the_first_fragment() -> None:
         await cancelled(sending)
         await client.send("unharmed")
         assert await within(server.recv()) == "unharmed"
+
+
+async def test_send_whose_last_fragment_has_left() -> None:
+    """The message is whole: cancelling the wait for room does no harm to the connection."""
+    async with client_of_raw_server(small_buffers=True, write_limit=(10, 0)) as (client, peer):
+        await fill_socket(client)
+
+        async def one() -> Any:
+            # This frame of 7 bytes is below the limit; the last one, of 6, goes beyond.
+            yield "a"
+            await asyncio.sleep(0.02)
+            ended.append(True)
+
+        ended: list[bool] = []
+        sending = asyncio.create_task(client.send(one()))
+        assert await stalled(sending, lambda: len(ended))
+        assert ended
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await within(sending)
+        assert client.state is State.OPEN
+        client.transport.abort()
+
+
+async def fill_socket(ws: Any) -> None:
+    """Leave no room in the socket of a connection, behind its back."""
+    fd = ws.transport.get_extra_info("socket").fileno()
+    quiet = 0
+    # The kernel makes room once more as it moves bytes to the peer's socket, which takes its time.
+    while quiet < 10:
+        quiet += 1
+        for size in (65536, 1):
+            with contextlib.suppress(BlockingIOError):
+                while os.write(fd, b"x" * size):
+                    quiet = 0
+        await asyncio.sleep(0.01)
 
 
 async def test_all_senders_of_a_blocked_connection() -> None:
