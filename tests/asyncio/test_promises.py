@@ -697,3 +697,40 @@ async def test_connections_are_forgotten_when_closed() -> None:
         await turns()
         gc.collect()
         assert [reference() for reference in references] == [None, None]
+
+
+async def test_no_bytes_reach_another_connection() -> None:
+    """Connections share the buffer they receive into: none leaves in it what it has not read."""
+    arrived: list[Any] = []
+
+    async def handler(ws: Any) -> None:
+        arrived.append(ws)
+        await ws.wait_closed()
+
+    async with (
+        serving(handler, close_timeout=0.1) as server,
+        raw_client(server) as one,
+        raw_client(server) as other,
+    ):
+        await until(lambda: len(arrived) == 2)
+        first, second = arrived
+        # More fragments than the queue holds: recv(), which was waiting for them, gives up.
+        receiving = asyncio.create_task(first.recv())
+        await turns()
+        begun = client_frame(TEXT, b"a", fin=False) + client_frame(CONT, b"a", fin=False) * 30
+        await one.send(begun + client_frame(PING))
+        assert (await one.recv_frame()).opcode == PONG
+        receiving.cancel()
+        await asyncio.wait([receiving])
+        assert receiving.cancelled()
+        await other.send(client_frame(TEXT, b"the other's ", fin=False) + client_frame(PING))
+        assert (await other.recv_frame()).opcode == PONG
+        # There is no room for these.
+        rest = client_frame(CONT, b"a" * 20, fin=False) + client_frame(CONT, b"!", fin=False)
+        await one.send(rest)
+        await asyncio.sleep(0.05)
+        # These come to lie where those were.
+        await other.send(client_frame(CONT, b"secret"))
+        assert await within(second.recv()) == "the other's secret"
+        await one.send(client_frame(CONT, b"end"))
+        assert await within(first.recv()) == "a" * 51 + "!end"
