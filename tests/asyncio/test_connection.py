@@ -6,6 +6,7 @@ import array
 import asyncio
 import inspect
 import logging
+import os
 import socket
 import uuid
 import weakref
@@ -17,6 +18,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.waiter import DIRECT
 from websockets.exceptions import (
     ConcurrencyError,
     ConnectionClosed,
@@ -40,6 +42,7 @@ from ..helpers import (
     close_payload,
     drain_messages,
     frame,
+    masking,
     pair,
     server_of_raw_client,
     stalled,
@@ -1028,3 +1031,144 @@ async def test_abort_from_outside() -> None:
         with pytest.raises(ConnectionClosedError):
             await within(server.recv())
         await until(lambda: server.state is State.CLOSED)
+
+
+# Endings
+
+
+async def test_nothing_behind_bad_text_is_delivered() -> None:
+    """RFC 6455 section 8.1; what follows may have been made to look like frames."""
+    key = b"\x11\x22\x33\x44"
+    async with server_of_raw_client() as (server, peer):
+        await peer.send(
+            client_frame(TEXT, b"good")
+            + frame(TEXT, b"\xff" * 12, mask=key)
+            + masking(b"not a frame!", key)
+            + client_frame(TEXT, b"and on it goes")
+        )
+        messages, exc = await drain_messages(server)
+        assert messages == ["good"]
+        assert exc.sent is not None
+        assert exc.sent.code == 1007
+        assert (await peer.recv_frame()).close[0] == 1007
+
+
+@pytest.mark.parametrize("ping_interval", [None, 0.02])
+async def test_a_peer_that_ends_its_stream_and_does_not_read(ping_interval: float | None) -> None:
+    """What it does not take must not hold the connection for longer than `close_timeout`."""
+    async with server_of_raw_client(
+        small_buffers=True, close_timeout=0.1, ping_interval=ping_interval, ping_timeout=None
+    ) as (server, peer):
+        sent = 0
+
+        async def flood() -> None:
+            nonlocal sent
+            while True:
+                await server.send(b"x" * 100_000)
+                sent += 1
+
+        flooding = asyncio.create_task(flood())
+        receiving = asyncio.create_task(server.recv())
+        assert await stalled(flooding, lambda: sent)
+        peer.send_eof()
+        with pytest.raises(ConnectionClosedError):
+            await within(flooding, 3)
+        with pytest.raises(ConnectionClosedError):
+            await within(receiving, 3)
+        await within(server.close(), 3)
+        await within(server.wait_closed(), 3)
+
+
+async def test_messages_after_close_have_no_hole() -> None:
+    """Those that do not fit are dropped, and then all that follow, even where there is room."""
+    async with server_of_raw_client(max_queue=2, close_timeout=5) as (server, peer):
+        await peer.send(client_frame(TEXT, b"0") + client_frame(PING) + client_frame(TEXT, b"1"))
+        assert (await peer.recv_frame()).opcode == PONG
+        closing = asyncio.create_task(server.close())
+        assert (await peer.recv_frame()).opcode == CLOSE
+        await peer.send(client_frame(TEXT, b"2") + client_frame(TEXT, b"3"))
+        await asyncio.sleep(0.05)
+        assert await within(server.recv()) == "0"
+        await peer.send(client_frame(TEXT, b"4"))
+        await asyncio.sleep(0.05)
+        await peer.send_close()
+        peer.send_eof()
+        messages, exc = await drain_messages(server)
+        assert messages == ["1"]
+        assert isinstance(exc, ConnectionClosedOK)
+        await within(closing)
+
+
+async def test_a_message_that_is_being_received_stays_whole_after_close() -> None:
+    async with server_of_raw_client(max_queue=2, close_timeout=5) as (server, peer):
+        stream = server.recv_streaming()
+        await peer.send_frame(TEXT, b"a", fin=False)
+        received = [await within(anext(stream))]
+        closing = asyncio.create_task(server.close())
+        assert (await peer.recv_frame()).opcode == CLOSE
+        fragments = [client_frame(CONT, b"%d" % i, fin=False) for i in range(10)]
+        await peer.send(b"".join(fragments) + client_frame(CONT, b"!"))
+        await peer.send_close()
+        peer.send_eof()
+        async for fragment in stream:
+            received.append(fragment)
+        assert "".join(str(fragment) for fragment in received) == "a0123456789!"
+        await within(closing)
+
+
+async def test_send_behind_a_message_that_will_never_end() -> None:
+    """It waits for another task's fragments: the end of the connection ends the waiting."""
+    async with client_of_raw_server() as (client, peer):
+
+        async def stuck() -> AsyncIterator[str]:
+            yield "begun"
+            await asyncio.Event().wait()
+
+        fragmenting = asyncio.create_task(client.send(stuck()))
+        assert (await peer.recv_frame()).payload == b"begun"
+        waiting = asyncio.create_task(client.send("behind"))
+        await turns()
+        assert not waiting.done()
+        peer.close()
+        with pytest.raises(ConnectionClosedError):
+            await within(waiting, 5)
+        fragmenting.cancel()
+        await asyncio.wait([fragmenting])
+
+
+# Large messages
+
+
+class Vectors:
+    """What is written with `os.writev`, which may refuse or take less than all."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, most: int | None = None) -> None:
+        self.sizes: list[list[int]] = []
+        writev = os.writev
+
+        def spy(fd: int, chunks: list[bytes]) -> int:
+            self.sizes.append([len(chunk) for chunk in chunks])
+            if most is None:
+                return writev(fd, chunks)
+            if most == 0:
+                raise BlockingIOError
+            return os.write(fd, b"".join(chunks)[:most])
+
+        monkeypatch.setattr(os, "writev", spy)
+
+
+@pytest.mark.parametrize("most", [None, 0, 5, 10, 15, 100_000])
+async def test_a_header_leaves_with_its_payload(
+    most: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One write, one packet, without a copy; the rest goes where the transport keeps it."""
+    vectors = Vectors(monkeypatch, most)
+    payload = os.urandom(300_000)
+    async with server_of_raw_client() as (server, peer):
+        sending = asyncio.create_task(server.send(payload))
+        received = await peer.recv_frame()
+        assert received.payload == payload
+        await within(sending)
+        await server.send("after")
+        assert (await peer.recv_frame()).payload == b"after"
+    assert vectors.sizes == ([[10, 300_000]] if DIRECT else [])
