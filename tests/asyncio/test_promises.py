@@ -199,7 +199,7 @@ async def test_the_queue_is_bounded(max_queue: Any, size: int) -> None:
         # Nothing that came was lost, and reading goes on.
         for _ in range(sent):
             assert len(await within(server.recv())) == size
-        assert server.transport.is_reading()
+        await until(server.transport.is_reading)
 
 
 async def test_an_unbounded_queue() -> None:
