@@ -440,6 +440,10 @@ class ServerProtocol(Protocol):
         """Create the response for when something that the application plugged in has failed."""
         self.handshake_exc = request._exception = exc
         self.logger.error("opening handshake failed", exc_info=True)
+        return self.reject_failure()
+
+    def reject_failure(self) -> Response:
+        """Create the response that blames the server, and leaves the reason to its log."""
         return self.reject(
             http.HTTPStatus.INTERNAL_SERVER_ERROR,
             "Failed to open a WebSocket connection.\nSee server log for more information.\n",

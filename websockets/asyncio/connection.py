@@ -704,8 +704,7 @@ class Connection(asyncio.BufferedProtocol):
             raise
         finally:
             self._fragmenting = None
-            if not done.done():
-                done.set_result(None)
+            release(done)
         if self._write_paused:
             await self._drain()
 
@@ -854,8 +853,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _wake_writers(self) -> None:
         for waiter in self._write_waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            release(waiter)
         self._write_waiters.clear()
 
     # Time
@@ -928,11 +926,10 @@ class Connection(asyncio.BufferedProtocol):
                 # Nobody need await a ping.
                 ping.exception()
         self._wake_writers()
-        if self._fragmenting is not None and not self._fragmenting.done():
-            self._fragmenting.set_result(None)
+        if self._fragmenting is not None:
+            release(self._fragmenting)
         for waiter in self._lost_waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            release(waiter)
         self._lost_waiters.clear()
         if self._waiter is not None:
             self._waiter.wake()
@@ -945,7 +942,6 @@ class Connection(asyncio.BufferedProtocol):
             session.read(sys.maxsize)
             while session.stopped:
                 session.read(sys.maxsize)
-        self._set_lost_exc(protocol.parser_exc)
         protocol.receive_eof()
         self._set_lost_exc(protocol.parser_exc)
         self._act()
@@ -966,6 +962,12 @@ class Connection(asyncio.BufferedProtocol):
             finally:
                 if not self._lost:
                     self._lost_waiters.remove(waiter)
+
+
+def release(waiter: asyncio.Future[None]) -> None:
+    """End a wait, unless it was cancelled or has ended."""
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def to_bytes(data: DataLike) -> bytes:

@@ -129,10 +129,7 @@ class ServerConnection(Connection):
             self.protocol.handshake_exc = exc
             name = "process_request" if len(args) == 1 else "process_response"
             self.logger.error("%s failed", name, exc_info=True)
-            return self.protocol.reject(
-                http.HTTPStatus.INTERNAL_SERVER_ERROR,
-                "Failed to open a WebSocket connection.\nSee server log for more information.\n",
-            )
+            return self.protocol.reject_failure()
         return response
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
