@@ -38,7 +38,7 @@ $(VENV)/.deps: pyproject.toml
 
 # The extension is built next to its source. Where it could not be (it is optional unless
 # WEBSOCKETS_BUILD_EXTENSION=yes), no stamp is left and the next run tries again.
-$(VENV)/.built: $(VENV)/.deps setup.py $(wildcard websockets/*.pyx websockets/*/*.pyx)
+$(VENV)/.built: $(VENV)/.deps setup.py $(wildcard websockets/*.p[yx][xd] websockets/*/*.pyx)
 	$(PY) setup.py -q build_ext --inplace
 	@suffix=$$($(PY) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))'); \
 	if ls websockets/_speedups$$suffix websockets/asyncio/_speedups$$suffix >/dev/null 2>&1; \

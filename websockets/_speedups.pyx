@@ -133,14 +133,6 @@ cdef inline bytes _contiguous(data):
     return <bytes>data if type(data) is bytes else bytes(memoryview(data))
 
 
-cdef struct Utf8State:
-    int need  # bytes that the character still lacks
-    int have  # bytes of it that were seen
-    uint8_t low  # bounds of the next byte
-    uint8_t high
-    uint8_t seen[3]
-
-
 cdef void utf8_reset(Utf8State* state) noexcept nogil:
     state.need = 0
     state.have = 0
@@ -419,44 +411,6 @@ cdef class FrameReader:
             ``message_size``.
     """
 
-    cdef bint _masked
-    cdef public bint extended
-    cdef bint _limit_message
-    cdef bint _limit_fragment
-    cdef uint64_t _max_message
-    cdef uint64_t _max_fragment
-
-    # Bytes fed and not parsed yet: _source[_position:_end]. They belong to _owner, or are borrowed
-    # from the shared buffer until the next read returns.
-    cdef const uint8_t* _source
-    cdef Py_ssize_t _position
-    cdef Py_ssize_t _end
-    cdef bytes _owner
-    cdef Py_buffer _shared
-    cdef bint _borrowed
-
-    # The frame being read; these mean something while _in_payload.
-    cdef bint _in_payload
-    cdef int _opcode
-    cdef bint _fin
-    cdef int _rsv
-    cdef uint64_t _length
-    cdef uint8_t _key[4]
-    # Its payload, where it did not arrive in one piece: an unfinished bytes object with _arrived
-    # bytes in it, the first _checked of which are unmasked and checked.
-    cdef PyObject* _payload
-    cdef uint64_t _arrived
-    cdef uint64_t _checked
-    cdef object _window  # a memoryview of its free end, handed out to receive into
-
-    # The message being read: 0 between messages, else the opcode of its first frame.
-    cdef int _message_opcode
-    cdef public uint64_t message_size
-    cdef Utf8State _utf8
-    cdef bytearray _context  # the fragments of a text before this frame, for the error
-
-    cdef object _error
-
     def __cinit__(self, bint masked, max_message=None, max_fragment=None, bint extended=False):
         _check_limits(max_message, max_fragment)
         self._masked = masked
@@ -485,7 +439,7 @@ cdef class FrameReader:
         self._store(_contiguous(data))
 
     @cython.critical_section
-    def get_buffer(self, shared):
+    cpdef get_buffer(self, shared):
         """Return where to receive the next bytes.
 
         Args:
@@ -510,7 +464,7 @@ cdef class FrameReader:
         return self._window
 
     @cython.critical_section
-    def buffer_updated(self, shared, Py_ssize_t nbytes):
+    cpdef buffer_updated(self, shared, Py_ssize_t nbytes):
         """Store bytes that were received into the buffer that :meth:`get_buffer` returned last.
 
         The next read parses them; when it returns, or :meth:`keep` does, the shared buffer is free
@@ -546,14 +500,14 @@ cdef class FrameReader:
         self._borrowed = True
 
     @cython.critical_section
-    def keep(self):
+    cpdef keep(self):
         """Free the shared buffer, copying what was not parsed."""
         self._keep()
 
     # Reading parses.
 
     @cython.critical_section
-    def read_messages(self, Py_ssize_t limit):
+    cpdef list read_messages(self, Py_ssize_t limit):
         """Read messages of one frame each, as most are.
 
         Stops at any other frame, at an error and where bytes are lacking; :meth:`read_frame` tells.
@@ -639,7 +593,10 @@ cdef class FrameReader:
     @property
     def in_frame(self):
         """Whether a part of a frame has arrived and the rest has not."""
-        return bool(self._in_payload or self._position < self._end)
+        return self._unfinished()
+
+    cdef bint _unfinished(self) noexcept:
+        return self._in_payload or self._position < self._end
 
     cdef int _store(self, bytes data) except -1:
         self._keep()
