@@ -267,7 +267,7 @@ def cython_outline(path):
         if match := re.match(r"cdef class (\w+)", line):
             owner = match[1]
             outline.append(owner)
-        elif match := re.match(r"( *)def (\w+)\(", line):
+        elif match := re.match(r"( *)(?:cp)?def (?:\w+ )?(\w+)\(", line):
             if not match[1]:
                 owner = ""
             if not match[2].startswith("_"):
