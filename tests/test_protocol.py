@@ -145,6 +145,53 @@ def test_attributes_of_a_new_connection(side):
     assert protocol.close_code is protocol.close_reason is None
 
 
+def test_id_stays_and_can_be_set(side):
+    protocol = Protocol(side)
+    assert protocol.id == protocol.id
+    protocol.id = uuid.UUID(int=1)
+    assert protocol.id == uuid.UUID(int=1)
+
+
+class Websocket:
+    pass
+
+
+def test_tagged_logs_carry_their_connection_and_do_not_keep_it(caplog):
+    caplog.set_level(logging.INFO, "websockets")
+    websocket = Websocket()
+    protocol = Protocol(SERVER)
+    protocol.tag_logs(weakref.proxy(websocket))
+    protocol.receive_eof()
+    (record,) = caplog.records
+    assert record.message == "connection closed"
+    assert record.websocket.__class__ is Websocket
+    assert protocol.logger is protocol.logger
+    assert isinstance(protocol.logger, logging.LoggerAdapter)
+    assert protocol.logger.logger.name == "websockets.server"
+    gone = weakref.ref(websocket)
+    del websocket
+    assert gone() is None
+
+
+def test_logger_can_be_replaced_before_and_after_its_first_use(side):
+    own, other = logging.getLogger("own"), logging.getLogger("other")
+    protocol = Protocol(side)
+    protocol.tag_logs(object())
+    protocol.logger = own
+    assert protocol.logger is own
+    protocol.tag_logs(object())
+    assert protocol.logger.logger is own
+    protocol.logger = other
+    assert protocol.logger is other
+
+
+def test_level_info_is_asked_for_when_there_is_something_to_log(caplog):
+    protocol = Protocol(SERVER)
+    caplog.set_level(logging.INFO, "websockets")
+    protocol.receive_eof()
+    assert [record.message for record in caplog.records] == ["connection closed"]
+
+
 @pytest.mark.parametrize(
     "max_size, expected",
     [(10, (10, None)), (None, (None, None)), ((10, 5), (10, 5)), ((None, 5), (None, 5)),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import logging
-import uuid
 from typing import TYPE_CHECKING
 
 from .codec import FrameReader, Utf8Validator, encode_frame, encode_header
@@ -35,6 +34,8 @@ from .frames import (
 )
 
 if TYPE_CHECKING:
+    import uuid
+
     from .extensions.base import Extension
     from .http11 import Request, RequestParser, Response, ResponseParser
     from .typing import BytesLike, LoggerLike, Origin, Subprotocol
@@ -70,6 +71,12 @@ LARGE_PAYLOAD = 64 * 1024
 
 OPCODES = {int(opcode): opcode for opcode in Opcode}
 
+# To look one up by its name takes a lock.
+LOGGERS = {
+    SERVER: logging.getLogger("websockets.server"),
+    CLIENT: logging.getLogger("websockets.client"),
+}
+
 
 class Protocol:
     """One side of a WebSocket connection, without I/O.
@@ -90,8 +97,11 @@ class Protocol:
         "_extensions",
         "_held_pong",
         "_hold_pongs",
+        "_id",
+        "_logger",
         "_state",
         "_text",
+        "_websocket",
         "close_rcvd",
         "close_rcvd_then_sent",
         "close_sent",
@@ -103,8 +113,6 @@ class Protocol:
         "expect_continuation_frame",
         "handshake_exc",
         "handshake_parser",
-        "id",
-        "logger",
         "masks",
         "max_fragment_size",
         "max_message_size",
@@ -126,10 +134,11 @@ class Protocol:
         logger: LoggerLike | None = None,
     ) -> None:
         # Identity
-        self.id: uuid.UUID = uuid.uuid4()
+        self._id: uuid.UUID | None = None
         self.side = side
-        self.logger: LoggerLike = logger or logging.getLogger(f"websockets.{side.name.lower()}")
-        self.debug = self.logger.isEnabledFor(logging.DEBUG)
+        self._logger: LoggerLike = logger or LOGGERS[side]
+        self._websocket: object = None
+        self.debug = self._logger.isEnabledFor(logging.DEBUG)
 
         # Where the connection stands
         self._state = state
@@ -171,6 +180,32 @@ class Protocol:
             self.logger.debug("= connection is %s", state.name)
 
     # Public attributes
+
+    @property
+    def id(self) -> uuid.UUID:
+        """Unique identifier of the connection, useful in logs; drawn when it is first read."""
+        if self._id is None:
+            import uuid
+
+            self._id = uuid.uuid4()
+        return self._id
+
+    @id.setter
+    def id(self, id: uuid.UUID) -> None:
+        self._id = id
+
+    @property
+    def logger(self) -> LoggerLike:
+        """Logger of the connection."""
+        if self._websocket is not None:
+            extra = {"websocket": self._websocket}
+            self.logger = logging.LoggerAdapter(self._logger, extra)
+        return self._logger
+
+    @logger.setter
+    def logger(self, logger: LoggerLike) -> None:
+        self._logger = logger
+        self._websocket = None
 
     @property
     def state(self) -> State:
@@ -274,7 +309,7 @@ class Protocol:
         if self._state is not CLOSED:
             self.state = CLOSED
         if self.side is SERVER:
-            self.logger.info("connection closed")
+            self.log_info("connection closed")
 
     # Public methods for sending
 
@@ -461,7 +496,21 @@ class Protocol:
             if self._state is OPEN or self._state is CLOSING and not self.eof_sent:
                 self.send_frame(Frame(PONG, data))
 
+    def tag_logs(self, websocket: object) -> None:
+        """Have log records carry their connection, as their attribute ``websocket``.
+
+        Args:
+            websocket: the connection, or a weak proxy for it.
+        """
+        # Most connections never log a record: the adapter is made for the first that does.
+        self._websocket = websocket
+
     # What client and server build on
+
+    def log_info(self, message: str, *args: object) -> None:
+        """Log at level INFO, without making an adapter for nothing."""
+        if self._logger.isEnabledFor(logging.INFO):
+            self.logger.info(message, *args)
 
     def receive_handshake(self) -> None:
         """Go on with the opening handshake: ``handshake_parser`` has more bytes, or the end."""

@@ -381,9 +381,9 @@ class ServerProtocol(Protocol):
         if opens:
             self.writes.append(data)
             self.state = OPEN
-            self.logger.info("connection open")
+            self.log_info("connection open")
             return
-        self.logger.info(
+        self.log_info(
             "connection rejected (%d %s)" if self.accept_called else "HTTP response sent (%d %s)",
             response.status_code,
             response.reason_phrase,
