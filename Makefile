@@ -6,7 +6,9 @@
 #   make wheel       wheel and sdist, each checked in an environment of its own
 #   make autobahn    the conformance suite (needs Python 2.7; AUTOBAHN=--all for all its groups)
 #   make interop     against the released websockets and Node's ws (needs Node.js)
-#   make bench-echo  CPU time a message, next to other libraries
+#   make bench       how fast it is next to other libraries, half an hour (docs/performance.md)
+#   make bench-quick the core of that, in three minutes; ARGS="--only pipe64" for a part of it
+#   make profile     where the time of a message goes (benchmarks/profile.md)
 #   make clean       remove all of the above
 
 VENV ?= .venv
@@ -24,7 +26,7 @@ requires = $(PY) -c 'import functools, sys, tomllib; print(*functools.reduce(dic
     sys.argv[1].split("."), tomllib.load(open("pyproject.toml", "rb"))))' $(1)
 
 .PHONY: all setup echo test test-all lint lint-style lint-types lint-stubs format wheel autobahn \
-    interop bench-echo clean
+    interop bench bench-quick bench-node profile clean
 
 all: test
 
@@ -115,8 +117,22 @@ autobahn: setup $(AUTOBAHN_VENV)/.deps
 interop: setup $(PEERS)/.deps .cache/node/.deps
 	$(PY) tools/interop.py --released $(PEERS)/bin/python --node-modules .cache/node/node_modules
 
-bench-echo: setup $(PEERS)/.deps benchmarks/wsload
-	$(PY) benchmarks/bench_echo.py --peers $(PEERS)/bin/python $(ARGS)
+BENCH = $(PEERS)/bin/python benchmarks/run.py --node-modules .cache/node/node_modules
+BENCH_DEPS = setup $(PEERS)/.deps benchmarks/wsload bench-node
+
+bench: $(BENCH_DEPS)
+	$(BENCH) --output benchmarks/results $(ARGS)
+
+bench-quick: $(BENCH_DEPS)
+	$(BENCH) --output build/bench-quick --quick $(ARGS)
+
+# Where there is no Node.js, its row stays empty.
+bench-node:
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory .cache/node/.deps; \
+	else echo "there is no npm: Node's ws is left out"; fi
+
+profile: setup $(PEERS)/.deps benchmarks/wsload
+	$(PEERS)/bin/python benchmarks/budget.py --output build/profile $(ARGS)
 
 clean:
 	rm -rf .venv .venv-* .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,13 +1,20 @@
 /* wsload: a WebSocket load generator and a WebSocket echo server in one small C program.
  *
- *   wsload load HOST PORT [-c connections] [-w window] [-s bytes] [-d seconds] [-t]
- *   wsload echo HOST PORT
- *   wsload feed HOST PORT [-s bytes]
+ * Clients; each opens -c connections, and HOST is an IPv4 address:
+ *   wsload load HOST PORT    keeps -w messages of -s bytes (-t: text) in flight on each (1 = ping-pong)
+ *   wsload flood HOST PORT   sends them as fast as the socket takes them, and drops what comes back
+ *   wsload drain HOST PORT   receives as fast as it can
+ *   wsload crowd HOST PORT   the first connection sends a message that the server sends to all; when all
+ *                            have it, the next one: counts messages received, times whole rounds
+ *   wsload open HOST PORT    opens them, -w handshakes in flight, and keeps them until standard input ends
+ * Servers; when PORT is 0 the system chooses one, and it is printed:
+ *   wsload echo HOST PORT    sends every data message back, answers pings and closes
+ *   wsload sink HOST PORT    drops what it receives
+ *   wsload feed HOST PORT    sends text messages of -s bytes, JSON objects, 16 at a time, as fast as the
+ *                            socket takes them
  *
- * `load` opens the connections, keeps `window` messages in flight on each (1 = ping-pong), and
- * prints one JSON line: messages per second, payload MB/s and round-trip latency percentiles in
- * microseconds (`total_msgs` counts the warm-up too, for CPU time per message).  `echo` sends every data message back, answers pings and closes.  `feed` is a server
- * that sends text messages of that size to every client as fast as the socket takes them (batches of 16).
+ * A client prints one line of JSON. Its measurement begins after a warm-up of -u seconds and lasts -d
+ * seconds. With -p PID it includes the CPU time, user and system, that the process spent meanwhile.
  * All use one thread and epoll, so on two cores neither starves the Python process measured.
  *
  * Build: cc -O2 -o wsload wsload.c
@@ -23,6 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,6 +40,14 @@
 static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec + t.tv_nsec * 1e-9;
+}
+
+/* CPU time of another process: the clock that clock_getcpuclockid(3) names, in nanoseconds and not in ticks. */
+static double cpu(pid_t pid) {
+    struct timespec t;
+    if (!pid) return 0;
+    if (clock_gettime((~(clockid_t)pid << 3) | 2, &t)) DIE("no CPU clock of process %d: %s", pid, strerror(errno));
     return t.tv_sec + t.tv_nsec * 1e-9;
 }
 
@@ -92,9 +108,35 @@ static size_t put_header(uint8_t *p, int opcode, uint64_t len, int masked) {
     return h;
 }
 
-/* ------------------------------------------------------------------ load */
+/* --------------------------------------------------------------- clients */
 
-struct conn { int fd, inflight, want_write; struct buf in, out; double *sent; int head; uint64_t skip; int counting; };
+static struct {
+    const char *host; int port, conns, window, text; size_t size; double seconds, warmup; pid_t pid;
+} opt = {.conns = 1, .window = 1, .size = 64, .seconds = 3, .warmup = 0.3};
+
+/* What is received is only counted: frames are passed over, wherever the reads cut them. */
+struct rx { uint64_t skip; uint8_t head[14]; int have, counting; };
+struct conn { int fd, want_write; struct buf out; struct rx rx; double *sent; int next; };
+
+static int consume(struct rx *r, const uint8_t *p, size_t n) {          /* returns messages completed */
+    int whole = 0;
+    while (n) {
+        if (r->skip) {
+            size_t s = r->skip < n ? r->skip : n;
+            p += s; n -= s;
+            if (!(r->skip -= s)) whole += r->counting;
+            continue;
+        }
+        uint64_t len; int masked;
+        r->head[r->have++] = *p++; n--;
+        if (!header(r->head, r->have, &len, &masked)) continue;
+        int op = r->head[0] & 15;
+        if (op == 8) DIE("the server closed the connection");
+        r->have = 0; r->skip = len; r->counting = r->head[0] >> 7 && op < 8;
+        if (!len) whole += r->counting;
+    }
+    return whole;
+}
 
 static uint32_t *lat; static size_t nlat, caplat;
 
@@ -104,120 +146,144 @@ static void record(double seconds) {
     lat[nlat++] = ns > 4e9 ? 4000000000u : (uint32_t)ns;
 }
 static int cmp(const void *a, const void *b) { uint32_t x = *(uint32_t *)a, y = *(uint32_t *)b; return (x > y) - (x < y); }
+static double percentile(double q) { return nlat ? lat[(size_t)((nlat - 1) * q)] / 1e3 : 0; }
 
-static int dial(const char *host, int port) {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
-    inet_pton(AF_INET, host, &a.sin_addr);
+static void report(uint64_t messages, double took, double spent) {
+    qsort(lat, nlat, sizeof *lat, cmp);
+    printf("{\"messages\": %llu, \"seconds\": %.3f, \"msgs_per_s\": %.0f, \"MB_per_s\": %.1f", (unsigned long long)messages,
+           took, messages / took, messages * opt.size / took / 1e6);
+    if (opt.pid) printf(", \"cpu_us\": %.4f", spent / messages * 1e6);
+    if (nlat) printf(", \"p50_us\": %.1f, \"p99_us\": %.1f", percentile(.5), percentile(.99));
+    printf("}\n");
+    fflush(stdout);
+}
+
+static int dial(void) {                                     /* connects and sends the request */
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(opt.port)};
+    struct linger reset = {1, 0};                           /* thousands of connections must not linger */
+    inet_pton(AF_INET, opt.host, &a.sin_addr);
     int fd = socket(AF_INET, SOCK_STREAM, 0);
-    for (int i = 0; connect(fd, (void *)&a, sizeof a) < 0; i++) {
-        if (i > 50) DIE("cannot connect to %s:%d: %s", host, port, strerror(errno));
-        usleep(100000);
-        close(fd); fd = socket(AF_INET, SOCK_STREAM, 0);
-    }
-    char req[512], res[8192]; size_t got = 0;
+    if (fd < 0) DIE("socket: %s", strerror(errno));
+    if (connect(fd, (void *)&a, sizeof a)) DIE("cannot connect to %s:%d: %s", opt.host, opt.port, strerror(errno));
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    char req[512];
     int n = snprintf(req, sizeof req,
         "GET / HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", host, port);
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", opt.host, opt.port);
     if (write(fd, req, n) != n) DIE("short write");
-    while (got < 4 || memcmp(res + got - 4, "\r\n\r\n", 4)) {
-        if (got + 1 >= sizeof res || read(fd, res + got, 1) != 1) DIE("handshake failed");
-        got++;
-    }
-    if (memcmp(res, "HTTP/1.1 101", 12)) DIE("handshake refused: %.*s", 60, res);
-    nonblocking(fd);
     return fd;
 }
 
-static int load(const char *host, int port, int conns, int window, size_t size, double seconds, int text) {
-    size_t cap = size + 14;
-    uint8_t *frame = malloc(cap), key[4] = {0x12, 0x34, 0x56, 0x78};
-    size_t h = put_header(frame, text ? 1 : 2, size, 1);
+static void answered(int fd) {                              /* reads the response, and not what follows it */
+    char res[8192], *end = NULL;
+    while (!end) {
+        ssize_t n = recv(fd, res, sizeof res, MSG_PEEK);
+        if (n <= 0) DIE("handshake failed");
+        end = memmem(res, n, "\r\n\r\n", 4);
+        if (!end && n == sizeof res) DIE("handshake failed");
+    }
+    if (memcmp(res, "HTTP/1.1 101", 12)) DIE("handshake refused: %.*s", 60, res);
+    if (read(fd, res, end + 4 - res) < 0) DIE("handshake failed");
+    nonblocking(fd);
+}
+
+static void dial_all(int *fds, int n, int inflight) {
+    for (int i = 0; i < n; i += inflight) {
+        int end = i + inflight < n ? i + inflight : n;
+        for (int k = i; k < end; k++) fds[k] = dial();
+        for (int k = i; k < end; k++) answered(fds[k]);
+    }
+}
+
+/* Memory an idle connection costs, and what it takes to open one. */
+static int open_only(void) {
+    int *fds = calloc(opt.conns, sizeof *fds);
+    double spent = cpu(opt.pid), start = now();
+    dial_all(fds, opt.conns, opt.window);
+    report(opt.conns, now() - start, cpu(opt.pid) - spent);
+    char c;
+    while (read(0, &c, 1) > 0) ;
+    return 0;
+}
+
+enum mode { LOAD, FLOOD, DRAIN, CROWD };
+
+static int load(enum mode mode) {
+    size_t size = mode == DRAIN ? 0 : opt.size;
+    uint8_t *frame = malloc(size + 14), key[4] = {0x12, 0x34, 0x56, 0x78};
+    size_t h = put_header(frame, opt.text ? 1 : 2, size, 1);
     memcpy(frame + h, key, 4);
     for (size_t i = 0; i < size; i++) frame[h + 4 + i] = ('a' + i % 26) ^ key[i % 4];
-    size_t flen = h + 4 + size;
-    int ep = epoll_create1(0);
-    struct conn *cs = calloc(conns, sizeof *cs);
-    for (int i = 0; i < conns; i++) {
+    size_t flen = h + 4 + size, chunk = 262144, batch = mode == FLOOD ? 1 + 16384 / flen : 1;
+    uint8_t *in = malloc(chunk);
+    int ep = epoll_create1(0), *fds = calloc(opt.conns, sizeof *fds), owed = 0;
+    struct conn *cs = calloc(opt.conns, sizeof *cs);
+    dial_all(fds, opt.conns, 16);
+    double warm = now() + opt.warmup, end = warm + opt.seconds, start = 0, spent = 0, round = now(), t;
+    uint64_t done = 0;
+    for (int i = 0; i < opt.conns; i++) {
         struct conn *c = &cs[i];
-        c->fd = dial(host, port);
-        c->sent = calloc(window, sizeof(double));
-        struct epoll_event ev = {.events = EPOLLIN, .data.ptr = c};
+        int first = mode == LOAD ? opt.window : mode == CROWD ? i == 0 : mode == FLOOD;
+        c->fd = fds[i];
+        c->sent = calloc(opt.window, sizeof(double));
+        for (int k = 0; k < first; k++) {
+            memcpy(buf_reserve(&c->out, flen), frame, flen); c->out.end += flen;
+            c->sent[k % opt.window] = now();
+        }
+        if (buf_flush(&c->out, c->fd) < 0) DIE("send: %s", strerror(errno));
+        c->want_write = mode == FLOOD || c->out.start < c->out.end;
+        struct epoll_event ev = {.events = EPOLLIN | (c->want_write ? EPOLLOUT : 0), .data.ptr = c};
         epoll_ctl(ep, EPOLL_CTL_ADD, c->fd, &ev);
     }
-    double warm = now() + (seconds < 2 ? seconds / 4 : 0.5), start = 0, end = warm + seconds;
-    uint64_t done = 0, bytes = 0, total = 0;
-    for (int i = 0; i < conns; i++) {
-        struct conn *c = &cs[i];
-        for (int k = 0; k < window; k++) { memcpy(buf_reserve(&c->out, flen), frame, flen); c->out.end += flen; c->sent[k] = now(); }
-        c->inflight = window;
-        if (buf_flush(&c->out, c->fd) < 0) DIE("send: %s", strerror(errno));
-        if (c->out.start < c->out.end) {
-            struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT, .data.ptr = c};
-            epoll_ctl(ep, EPOLL_CTL_MOD, c->fd, &ev); c->want_write = 1;
-        }
-    }
+    owed = opt.conns;
     struct epoll_event evs[256];
-    for (;;) {
-        double t = now();
-        if (!start && t >= warm) { start = t; done = bytes = 0; nlat = 0; }
-        if (t >= end) break;
+    while ((t = now()) < end || !done) {
+        if (t > end + 20) DIE("nothing was received");
+        if (!start && t >= warm) { start = t; spent = cpu(opt.pid); done = nlat = 0; }
         int n = epoll_wait(ep, evs, 256, 100);
         for (int e = 0; e < n; e++) {
             struct conn *c = evs[e].data.ptr;
-            if (evs[e].events & EPOLLIN) {
-                size_t chunk = 262144;
-                uint8_t *p = buf_reserve(&c->in, chunk);
-                ssize_t r = recv(c->fd, p, chunk, 0);
+            if (evs[e].events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
+                ssize_t r = recv(c->fd, in, chunk, 0);
                 if (r == 0 || (r < 0 && errno != EAGAIN)) DIE("connection lost after %llu messages", (unsigned long long)done);
-                if (r > 0) c->in.end += r;
+                int whole = r > 0 ? consume(&c->rx, in, r) : 0;
                 double tr = now();
-                for (;;) {
-                    size_t avail = c->in.end - c->in.start;
-                    if (c->skip) {
-                        size_t s = c->skip < avail ? c->skip : avail;
-                        c->in.start += s; c->skip -= s;
-                        if (c->skip) break;
-                        if (!c->counting) continue;
-                    } else {
-                        uint64_t len; int masked;
-                        size_t hl = header(c->in.p + c->in.start, avail, &len, &masked);
-                        if (!hl) break;
-                        if (masked) DIE("server masked a frame");
-                        int op = c->in.p[c->in.start] & 15, fin = c->in.p[c->in.start] >> 7;
-                        if (op == 8) DIE("server closed after %llu messages", (unsigned long long)done);
-                        c->in.start += hl; c->skip = len;
-                        c->counting = fin && op < 8;
-                        if (len) continue;
-                        if (!c->counting) continue;
+                if (mode != FLOOD) done += whole;
+                if (mode == CROWD) {
+                    owed -= whole;
+                    if (owed < 0) DIE("more messages than were sent");
+                    if (!owed) {                                     /* everyone has it: next round */
+                        if (start) record(tr - round);
+                        round = tr; owed = opt.conns;
+                        memcpy(buf_reserve(&cs->out, flen), frame, flen); cs->out.end += flen;
+                        if (buf_flush(&cs->out, cs->fd) < 0) DIE("send: %s", strerror(errno));
+                        if (cs->out.start < cs->out.end) DIE("the server does not read");
                     }
-                    /* a whole message is in */
-                    c->counting = 0;
-                    if (start) record(tr - c->sent[c->head]);
-                    c->sent[c->head] = tr;
-                    c->head = (c->head + 1) % window;
-                    done++; total++; bytes += size;
+                }
+                for (; mode == LOAD && whole; whole--) {
+                    if (start) record(tr - c->sent[c->next]);
+                    c->sent[c->next] = tr;
+                    c->next = (c->next + 1) % opt.window;
                     memcpy(buf_reserve(&c->out, flen), frame, flen); c->out.end += flen;
                 }
             }
+            if (mode == FLOOD && c->out.start == c->out.end)
+                for (size_t i = 0; i < batch; i++, done++) { memcpy(buf_reserve(&c->out, flen), frame, flen); c->out.end += flen; }
             int w = buf_flush(&c->out, c->fd);
             if (w < 0) DIE("send: %s", strerror(errno));
-            if ((w == 0) != c->want_write) {
-                c->want_write = w == 0;
-                struct epoll_event ev = {.events = EPOLLIN | (c->want_write ? EPOLLOUT : 0), .data.ptr = c};
+            int want = mode == FLOOD || w == 0;
+            if (want != c->want_write) {
+                c->want_write = want;
+                struct epoll_event ev = {.events = EPOLLIN | (want ? EPOLLOUT : 0), .data.ptr = c};
                 epoll_ctl(ep, EPOLL_CTL_MOD, c->fd, &ev);
             }
         }
     }
-    double took = now() - start;
-    qsort(lat, nlat, sizeof *lat, cmp);
-#define PCT(q) (nlat ? lat[(size_t)((nlat - 1) * q)] / 1e3 : 0.0)
-    printf("{\"connections\": %d, \"window\": %d, \"bytes\": %zu, \"seconds\": %.2f, \"total_msgs\": %llu, \"msgs_per_s\": %.0f, \"MB_per_s\": %.1f, "
-           "\"p50_us\": %.1f, \"p90_us\": %.1f, \"p99_us\": %.1f, \"p999_us\": %.1f}\n",
-           conns, window, size, took, (unsigned long long)total, done / took, bytes / took / 1e6, PCT(.5), PCT(.9), PCT(.99), PCT(.999));
+    report(done, now() - start, cpu(opt.pid) - spent);
     return 0;
 }
 
-/* ------------------------------------------------------------------ echo */
+/* ----------------------------------------------------------------- servers */
 
 struct peer { int fd, open, want_write; struct buf in, out; };
 
@@ -276,12 +342,37 @@ static int upgrade(struct peer *c) {
     return 1;
 }
 
-static int echo(const char *host, int port, size_t feed) {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
-    inet_pton(AF_INET, host, &a.sin_addr);
+/* Sixteen text frames: a trade in a market data feed, padded to the size wanted. */
+static size_t trades(uint8_t **batch) {
+    static const char body[] = "{\"event\": \"trade\", \"symbol\": \"BTCUSDT\", \"price\": \"67123.45000000\", \"quantity\": \"0.01500000\", "
+                               "\"time\": 1760000000123, \"id\": 4123456789, \"maker\": true, \"note\": \"";
+    size_t head = sizeof body - 1, n = opt.size, h, at = 0;
+    if (n < head + 2) DIE("a message of the feed has at least %zu bytes", head + 2);
+    *batch = malloc(16 * (n + 14));
+    for (int i = 0; i < 16; i++, at += h + n) {
+        uint8_t *p = *batch + at;
+        h = put_header(p, 1, n, 0);
+        memset(p + h, 'x', n);
+        memcpy(p + h, body, head);
+        memcpy(p + h + n - 2, "\"}", 2);
+    }
+    return at;
+}
+
+enum duty { ECHO, SINK, FEED };
+
+static int serve(enum duty duty) {
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(opt.port)};
+    socklen_t alen = sizeof a;
+    uint8_t *batch = NULL;
+    size_t nbatch = duty == FEED ? trades(&batch) : 0;
+    inet_pton(AF_INET, opt.host, &a.sin_addr);
     int ls = socket(AF_INET, SOCK_STREAM, 0), one = 1, ep = epoll_create1(0);
     setsockopt(ls, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (bind(ls, (void *)&a, sizeof a) || listen(ls, 1024)) DIE("cannot listen on %s:%d: %s", host, port, strerror(errno));
+    if (bind(ls, (void *)&a, sizeof a) || listen(ls, 1024) || getsockname(ls, (void *)&a, &alen))
+        DIE("cannot listen on %s:%d: %s", opt.host, opt.port, strerror(errno));
+    printf("%d\n", ntohs(a.sin_port));
+    fflush(stdout);
     struct epoll_event ev = {.events = EPOLLIN, .data.ptr = NULL}, evs[256];
     epoll_ctl(ep, EPOLL_CTL_ADD, ls, &ev);
     for (;;) {
@@ -311,7 +402,7 @@ static int echo(const char *host, int port, size_t feed) {
                 size_t avail = c->in.end - c->in.start, hl = header(p, avail, &len, &masked);
                 if (!hl || avail < hl + len) break;
                 int op = p[0] & 15;
-                if (op != 10) {                                  /* pongs are dropped */
+                if (op != 10 && (duty == ECHO || op > 2)) {      /* pongs are dropped */
                     uint8_t *o = buf_reserve(&c->out, len + 14), *src = p + hl, *key = src - 4;
                     size_t oh = put_header(o, op == 9 ? 10 : op, len, 0);
                     o[0] = (p[0] & 0xf0) | (op == 9 ? 10 : op);   /* keep FIN and RSV */
@@ -326,15 +417,12 @@ static int echo(const char *host, int port, size_t feed) {
                 c->in.start += hl + len;
                 if (op == 8) { closing = 1; buf_flush(&c->out, c->fd); }
             }
-            if (feed && c->open && !closing && c->out.end - c->out.start < 16 * feed)
-                for (int i = 0; i < 16; i++) {
-                    uint8_t *o = buf_reserve(&c->out, feed + 14);
-                    size_t oh = put_header(o, 1, feed, 0);
-                    memset(o + oh, 'x', feed);
-                    c->out.end += oh + feed;
-                }
+            if (nbatch && c->open && !closing && c->out.start == c->out.end) {
+                memcpy(buf_reserve(&c->out, nbatch), batch, nbatch);
+                c->out.end += nbatch;
+            }
             int w = closing ? -1 : buf_flush(&c->out, c->fd);
-            if (feed && c->open && w == 1) w = 0;
+            if (nbatch && c->open && w == 1) w = 0;              /* there is always more */
             if (w < 0) { close(c->fd); free(c->in.p); free(c->out.p); free(c); continue; }
             if ((w == 0) != c->want_write) {
                 c->want_write = w == 0;
@@ -346,19 +434,26 @@ static int echo(const char *host, int port, size_t feed) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 4) DIE("usage: wsload load HOST PORT [-c conns] [-w window] [-s bytes] [-d seconds] [-t] | wsload echo HOST PORT | wsload feed HOST PORT [-s bytes]");
-        int conns = 1, window = 1, text = 0, o; size_t size = 64; double seconds = 3;
+    static const char *names[] = {"load", "flood", "drain", "crowd", "echo", "sink", "feed", "open"};
+    struct rlimit files;
+    int which = 0, o;
+    if (argc < 4) DIE("usage: wsload load|flood|drain|crowd|open|echo|sink|feed HOST PORT [-c connections] [-w window] "
+                      "[-s bytes] [-t] [-u warmup] [-d seconds] [-p pid]");
+    opt.host = argv[2]; opt.port = atoi(argv[3]);
     optind = 4;
-    while ((o = getopt(argc, argv, "c:w:s:d:t")) != -1)
+    while ((o = getopt(argc, argv, "c:w:s:d:u:p:t")) != -1)
         switch (o) {
-        case 'c': conns = atoi(optarg); break;
-        case 'w': window = atoi(optarg); break;
-        case 's': size = strtoull(optarg, 0, 0); break;
-        case 'd': seconds = atof(optarg); break;
-        case 't': text = 1; break;
-        default: DIE("unknown option");
+        case 'c': opt.conns = atoi(optarg); break;
+        case 'w': opt.window = atoi(optarg); break;
+        case 's': opt.size = strtoull(optarg, 0, 0); break;
+        case 'd': opt.seconds = atof(optarg); break;
+        case 'u': opt.warmup = atof(optarg); break;
+        case 'p': opt.pid = atoi(optarg); break;
+        case 't': opt.text = 1; break;
+        default: return 1;
         }
-    if (!strcmp(argv[1], "echo")) return echo(argv[2], atoi(argv[3]), 0);
-    if (!strcmp(argv[1], "feed")) return echo(argv[2], atoi(argv[3]), size);
-    return load(argv[2], atoi(argv[3]), conns, window, size, seconds, text);
+    if (!getrlimit(RLIMIT_NOFILE, &files)) { files.rlim_cur = files.rlim_max; setrlimit(RLIMIT_NOFILE, &files); }
+    while (which < 8 && strcmp(argv[1], names[which])) which++;
+    if (which == 8) DIE("there is no %s", argv[1]);
+    return which == 7 ? open_only() : which < 4 ? load(which) : serve(which - 4);
 }
