@@ -11,8 +11,9 @@ import sys
 import time
 
 library = sys.argv[1]
-# An optional dependency of some that only another one has installed here.
-sys.modules["python_socks"] = None  # type: ignore[assignment]
+if library == "websockets":
+    # An extra, which is only here because picows depends on it. It would be imported, too.
+    sys.modules["python_socks"] = None  # type: ignore[assignment]
 start, began = time.process_time(), time.perf_counter()
 if library == "websockets":
     import websockets

@@ -1,0 +1,171 @@
+"""The benchmark suite's own logic: its plan, its clock, its load generator, and its tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+pytestmark = [
+    pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="benchmarks are not here"),
+    pytest.mark.skipif(sys.platform != "linux", reason="the suite runs on Linux"),
+]
+
+
+@pytest.fixture(scope="module")
+def suite() -> Iterator[dict[str, ModuleType]]:
+    """Its modules, which are scripts and no package."""
+    names = ["cases", "measure", "peers", "report"]
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        yield {name: __import__(name) for name in names}
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+        for name in names:
+            sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def results(suite: dict[str, ModuleType]) -> Any:
+    def turn(peer: str, cpu_us: float, **more: Any) -> dict[str, Any]:
+        return {"case": "pipe64", "loop": "asyncio", "peer": peer, "cpu_us": cpu_us, **more}
+
+    case = {"name": "pipe64", "kind": "echo", "figure": "cpu_us"}
+    return suite["report"].Results(
+        {
+            "made": "2026-11-22",
+            "machine": {"processor": "P", "cores": 2, "memory_gib": 4, "system": "Linux"},
+            "versions": {"Python": "3.11.7"},
+            "settings": {"rounds": 2, "seconds": 1},
+            "cases": [case],
+            "skipped": ["memory: only 1024 open files are allowed"],
+            "codec": [{"operation": "mask", "size": 16, "implementation": "aiohttp", "us": 0.05}],
+            "turns": [
+                turn("this library", 1.5, msgs_per_s=600_000, p50_us=90.0, p99_us=180.0),
+                turn("this library", 1.25, msgs_per_s=700_000, p50_us=80.0, p99_us=170.0),
+                turn("picows", 5.0),
+                turn("websockets 17.4", 10.0),
+                {"case": "pipe64", "loop": "asyncio", "peer": "aiohttp", "error": "refused"},
+            ],
+        }
+    )
+
+
+def test_plan_is_consistent(suite: dict[str, ModuleType]) -> None:
+    cases = suite["cases"]
+    named = {case.name: case for case in cases.CASES}
+    assert len(named) == len(cases.CASES)
+    assert {case.kind for case in cases.CASES} == set(suite["measure"].KINDS)
+    for goal in cases.GOALS:
+        case = named[goal.case]
+        assert {goal.peer, goal.over or goal.peer} <= set(case.peers)
+        assert set(goal.loops) <= set(case.loops)
+
+
+def test_quick_plan_is_a_part_of_the_whole(suite: dict[str, ModuleType]) -> None:
+    cases = suite["cases"]
+    named = {case.name: case for case in cases.CASES}
+    quick = list(cases.plan(quick=True))
+    assert 0 < len(quick) < len(list(cases.plan(quick=False)))
+    for case in quick:
+        assert set(case.peers) <= set(named[case.name].peers)
+        assert set(case.loops) <= set(named[case.name].loops)
+
+
+def test_lowest_turn_counts(results: Any) -> None:
+    assert results.best("pipe64", "asyncio", "this library")["msgs_per_s"] == 700_000
+    assert results.best("pipe64", "uvloop", "this library") is None
+    assert results.best("pipe64", "asyncio", "aiohttp") is None
+
+
+def test_goals_are_ratios_and_those_missed_stand_out(
+    suite: dict[str, ModuleType], results: Any
+) -> None:
+    text = suite["report"].goals_table(results)
+    assert "| pipe64 | asyncio | 0.25 ≤ 0.35 |  | **0.12 > 0.1** |  |" in text
+    assert "1 of 2 goals hold" in text
+
+
+def test_page_tells_what_is_missing(suite: dict[str, ModuleType], results: Any) -> None:
+    page = suite["report"].page(results)
+    assert "Failed: pipe64, asyncio, aiohttp" in page
+    assert "only 1024 open files" in page
+    assert "| pipe64 | 1.25 | 5.00 | 10.0 |" in page
+    assert "| pipe64 | 80 / 170 |  |  |" in page
+    assert "| 16 | 0.050 |" in page
+
+
+def test_readme_has_a_chart_and_a_table(suite: dict[str, ModuleType], results: Any) -> None:
+    text = suite["report"].readme(results)
+    assert "benchmarks/results/cpu.svg" in text
+    assert "in flight | 1.25 / ? | 5.00 / ? | 10.0 / ? |" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1234.5, "1,234"), (12.34, "12.3"), (1.234, "1.23"), (0.0123, "0.012")]
+)
+def test_numbers_have_three_digits(suite: dict[str, ModuleType], value: float, text: str) -> None:
+    assert suite["report"].number(value) == text
+
+
+def test_clock_of_a_process(suite: dict[str, ModuleType]) -> None:
+    before = time.process_time()
+    measured = suite["measure"].cpu_seconds(os.getpid())
+    assert before <= measured <= time.process_time()
+
+
+def test_peers_get_what_is_theirs(
+    suite: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    monkeypatch.setenv("PYTHONASYNCIODEBUG", "1")
+    monkeypatch.setenv("WEBSOCKETS_CODEC", "pure")
+    cases, programs = suite["cases"], suite["peers"].Programs(BENCHMARKS.parent, None)
+    ours = programs.environment(cases.OURS)
+    assert ours["PYTHONPATH"] == str(BENCHMARKS.parent)
+    assert ours["WEBSOCKETS_CODEC"] == "compiled"
+    theirs = programs.environment(cases.WEBSOCKETS)
+    assert not {"PYTHONPATH", "PYTHONASYNCIODEBUG", "WEBSOCKETS_CODEC"} & set(theirs)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_load_generator(tmp_path: Path) -> None:
+    """It counts what its own server echoes, however the reads cut the frames."""
+    program = str(tmp_path / "wsload")
+    subprocess.run(["cc", "-O2", "-o", program, str(BENCHMARKS / "wsload.c")], check=True)
+    command = [program, "echo", "127.0.0.1", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            port = server.stdout.readline().strip()
+            for options in ["-c 3 -w 4 -s 0", "-w 64 -s 200 -t", "-w 2 -s 300000"]:
+                output = subprocess.run(
+                    [program, "load", "127.0.0.1", port, "-p", str(server.pid)]
+                    + ["-u", "0.02", "-d", "0.05", *options.split()],
+                    stdout=subprocess.PIPE,
+                    check=True,
+                ).stdout
+                figures = json.loads(output)
+                assert figures["messages"] > 0
+                assert figures["cpu_us"] > 0
+                assert 0 < figures["p50_us"] <= figures["p99_us"]
+            opened = subprocess.run(
+                [program, "open", "127.0.0.1", port, "-c", "20", "-w", "8"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                check=True,
+            ).stdout
+            assert json.loads(opened)["messages"] == 20
+        finally:
+            server.terminate()
