@@ -105,6 +105,13 @@ class TestMapping:
         assert headers["server"] == "there"
         assert list(headers.raw_items())[-1] == ("Server", "there")
 
+    def test_deleting_leaves_the_others_in_order(self) -> None:
+        headers = Headers([("A", "1"), ("X", "2"), ("a", "3"), ("x", "4"), ("B", "5")])
+        del headers["X"]
+        assert list(headers.raw_items()) == [("A", "1"), ("a", "3"), ("B", "5")]
+        assert headers.get_all("A") == ["1", "3"]
+        assert list(headers) == ["a", "b"]
+
     def test_deleting_takes_all_values(self, headers: Headers) -> None:
         del headers["X-a"]
         assert headers == Headers(Connection="Upgrade", Server="here")
@@ -152,6 +159,23 @@ class TestMapping:
     def test_unhashable(self, headers: Headers) -> None:
         with pytest.raises(TypeError):
             hash(headers)
+
+
+def test_handshakes_have_their_strings_in_common() -> None:
+    """Servers keep the headers of every connection; most of it is the same for all."""
+    pairs = [("Upgrade", "websocket"), ("sec-websocket-version", "13"), ("X-Own", "own")]
+    one, two = Headers(), Headers()
+    for headers in one, two:
+        # A parser makes new strings.
+        headers.extend_insecure([("".join([*name]), "".join([*value])) for name, value in pairs])
+        assert list(headers.raw_items()) == pairs
+    shared = [
+        (name is other_name, value is other_value)
+        for (name, value), (other_name, other_value) in zip(
+            one.raw_items(), two.raw_items(), strict=True
+        )
+    ]
+    assert shared == [(True, True), (True, True), (False, False)]
 
 
 class TestEquality:

@@ -27,6 +27,23 @@ _is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 is_valid_header_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
 
 
+# Strings that nearly every handshake has: connections have them in common.
+_COMMON_NAMES = """
+    Accept-Encoding Accept-Language Authorization Cache-Control Connection Cookie Date Host Origin
+    Pragma Sec-WebSocket-Accept Sec-WebSocket-Extensions Sec-WebSocket-Key Sec-WebSocket-Protocol
+    Sec-WebSocket-Version Server Upgrade User-Agent
+"""
+_COMMON = [
+    *_COMMON_NAMES.split(),
+    *_COMMON_NAMES.lower().split(),
+    "13",
+    "websocket",
+    "no-cache",
+    "permessage-deflate; client_max_window_bits",
+]
+share = {text: text for text in _COMMON}.get
+
+
 class Headers(MutableMapping[str, str]):
     """
     HTTP headers: a mapping whose keys ignore case and may have several values.
@@ -43,29 +60,37 @@ class Headers(MutableMapping[str, str]):
             section 5.5).
     """
 
-    __slots__ = ["_dict", "_list"]
+    __slots__ = ["_keys", "_names", "_values"]
 
-    # Two views of the same thing: values by lower-case name, and pairs in order as given.
-    _dict: dict[str, list[str]]
-    _list: list[tuple[str, str]]
+    # Side by side, in order: names as given, the same in lower case, and values. Connections keep
+    # their headers, so they are kept small; lines are few, and to search them is as fast as to
+    # build an index.
+    _names: list[str]
+    _keys: list[str]
+    _values: list[str]
 
     def __init__(self, *args: HeadersLike, **kwargs: str) -> None:
-        self._dict = {}
-        self._list = []
+        self._names = []
+        self._keys = []
+        self._values = []
         if args or kwargs:
             self.update(*args, **kwargs)
 
     def __str__(self) -> str:
-        return "".join([f"{key}: {value}\r\n" for key, value in self._list]) + "\r\n"
+        lines = [
+            f"{name}: {value}\r\n" for name, value in zip(self._names, self._values, strict=True)
+        ]
+        return "".join(lines) + "\r\n"
 
     def __repr__(self) -> str:
-        return f"{self.__class__.__name__}({self._list!r})"
+        return f"{self.__class__.__name__}({list(self.raw_items())!r})"
 
     def copy(self) -> Headers:
         """Return an independent copy."""
         copy = self.__class__()
-        copy._dict = {key: values.copy() for key, values in self._dict.items()}
-        copy._list = self._list.copy()
+        copy._names = self._names.copy()
+        copy._keys = self._keys.copy()
+        copy._values = self._values.copy()
         return copy
 
     def serialize(self) -> bytes:
@@ -76,21 +101,22 @@ class Headers(MutableMapping[str, str]):
     # Collection methods
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and key.lower() in self._dict
+        return isinstance(key, str) and key.lower() in self._keys
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._dict)
+        return iter(dict.fromkeys(self._keys))
 
     def __len__(self) -> int:
-        return len(self._dict)
+        return len(set(self._keys))
 
     # MutableMapping methods
 
     def __getitem__(self, key: str) -> str:
-        values = self._dict[key.lower()]
-        if len(values) == 1:
-            return values[0]
-        raise MultipleValuesError(key)
+        key_lower = key.lower()
+        count = self._keys.count(key_lower)
+        if count == 1:
+            return self._values[self._keys.index(key_lower)]
+        raise MultipleValuesError(key) if count else KeyError(key_lower)
 
     def __setitem__(self, key: str, value: str) -> None:
         if not _is_token(key):
@@ -108,8 +134,9 @@ class Headers(MutableMapping[str, str]):
             key: name of the header.
             value: its value. If it came from outside, it must have been checked already.
         """
-        self._dict.setdefault(key.lower(), []).append(value)
-        self._list.append((key, value))
+        self._names.append(key)
+        self._keys.append(key.lower())
+        self._values.append(value)
 
     def extend_insecure(self, items: list[tuple[str, str]]) -> None:
         """
@@ -118,33 +145,44 @@ class Headers(MutableMapping[str, str]):
         Args:
             items: names and values; see :meth:`set_insecure`.
         """
-        self._list += items
-        values_by_key = self._dict
-        for key, value in items:
-            key = key.lower()
-            if key in values_by_key:
-                values_by_key[key].append(value)
-            else:
-                values_by_key[key] = [value]
+        if not items:
+            return
+        names, values = zip(*items, strict=True)
+        keys = list(map(str.lower, names))
+        self._names += map(share, names, names)
+        self._keys += map(share, keys, keys)
+        self._values += map(share, values, values)
 
     def count_lines(self) -> int:
         """Return the number of header lines; :func:`len` is the number of names."""
-        return len(self._list)
+        return len(self._names)
 
     def __delitem__(self, key: str) -> None:
         key_lower = key.lower()
-        del self._dict[key_lower]
-        self._list = [item for item in self._list if item[0].lower() != key_lower]
+        left = [i for i, other in enumerate(self._keys) if other != key_lower]
+        if len(left) == len(self._keys):
+            raise KeyError(key_lower)
+        self._names = [self._names[i] for i in left]
+        self._keys = [self._keys[i] for i in left]
+        self._values = [self._values[i] for i in left]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Headers):
             return NotImplemented
-        return self._dict == other._dict
+        return self._group() == other._group()
+
+    def _group(self) -> dict[str, list[str]]:
+        """Return the values by lower-case name."""
+        groups: dict[str, list[str]] = {}
+        for key, value in zip(self._keys, self._values, strict=True):
+            groups.setdefault(key, []).append(value)
+        return groups
 
     def clear(self) -> None:
         """Remove all headers."""
-        self._dict = {}
-        self._list = []
+        self._names = []
+        self._keys = []
+        self._values = []
 
     def update(self, *args: HeadersLike, **kwargs: str) -> None:
         """
@@ -153,7 +191,7 @@ class Headers(MutableMapping[str, str]):
         From another :class:`Headers` all values of a name are added.
         """
         if args and isinstance(args[0], Headers):
-            args = (args[0]._list.copy(), *args[1:])
+            args = (list(args[0].raw_items()), *args[1:])
         super().update(*args, **kwargs)
 
     # Several values
@@ -168,11 +206,16 @@ class Headers(MutableMapping[str, str]):
         Returns:
             The values; an empty list if there is no such header.
         """
-        return list(self._dict.get(key.lower(), ()))
+        key = key.lower()
+        keys, values = self._keys, self._values
+        count = keys.count(key)
+        if count == 1:
+            return [values[keys.index(key)]]
+        return [value for k, value in zip(keys, values, strict=True) if k == key] if count else []
 
     def raw_items(self) -> Iterator[tuple[str, str]]:
         """Return an iterator over all names and values, as they were given and in their order."""
-        return iter(self._list)
+        return zip(self._names, self._values, strict=True)
 
 
 class SupportsKeysAndGetItem(Protocol):

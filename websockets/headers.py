@@ -176,12 +176,15 @@ def check_upgrade(headers: Headers) -> None:
             ``websocket`` alone.
         InvalidHeaderFormat: if one of them does not match its grammar.
     """
-    connection = _get_list(headers, "Connection", parse_connection)
-    if "upgrade" not in [option.lower() for option in connection]:
-        raise InvalidUpgrade("Connection", ", ".join(connection) if connection else None)
-    upgrade = _get_list(headers, "Upgrade", parse_upgrade)
-    if len(upgrade) != 1 or upgrade[0].lower() != "websocket":
-        raise InvalidUpgrade("Upgrade", ", ".join(upgrade) if upgrade else None)
+    # Nearly always, either is one word, and there is nothing to parse.
+    if headers.get_all("Connection") != ["Upgrade"]:
+        connection = _get_list(headers, "Connection", parse_connection)
+        if "upgrade" not in [option.lower() for option in connection]:
+            raise InvalidUpgrade("Connection", ", ".join(connection) if connection else None)
+    if headers.get_all("Upgrade") != ["websocket"]:
+        upgrade = _get_list(headers, "Upgrade", parse_upgrade)
+        if len(upgrade) != 1 or upgrade[0].lower() != "websocket":
+            raise InvalidUpgrade("Upgrade", ", ".join(upgrade) if upgrade else None)
 
 
 def get_extensions(headers: Headers) -> list[ExtensionHeader]:

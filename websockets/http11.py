@@ -315,8 +315,9 @@ class RequestParser(_Parser):
         # one for WebSocket frames would be to read what another server would have skipped.
         if "Transfer-Encoding" in self._headers:
             raise NotImplementedError("transfer codings aren't supported")
-        if any(length != "0" for length in self._headers.get_all("Content-Length")):
-            raise ValueError("unsupported request body")
+        for length in self._headers.get_all("Content-Length"):
+            if length != "0":
+                raise ValueError("unsupported request body")
         method, path, protocol = self._line
         return Request(path, self._headers, method, protocol)
 

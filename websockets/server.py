@@ -47,6 +47,9 @@ _is_host = re.compile(
     r"(?:\[[0-9A-Za-z:.%\-_~!$&'()*+,;=]+\]|[0-9A-Za-z.%\-_~!$&'()*+,;=]*)(?::[0-9]*)?"
 ).fullmatch
 
+# Members of enumerations take time to look up.
+SWITCHING_PROTOCOLS = int(http.HTTPStatus.SWITCHING_PROTOCOLS)
+
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -368,7 +371,7 @@ class ServerProtocol(Protocol):
         Raises:
             InvalidState: if the status is 101 and the handshake is over.
         """
-        opens = response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS
+        opens = response.status_code == SWITCHING_PROTOCOLS
         if opens and self._state is not CONNECTING:
             raise InvalidState(f"connection is {self._state.name.lower()}")
         data = response.serialize()

@@ -18,7 +18,7 @@ from ..frames import CloseCode
 from ..headers import validate_subprotocols
 from ..http11 import SERVER, Request, Response
 from ..protocol import CLOSED, CONNECTING, OPEN
-from ..server import ServerProtocol
+from ..server import SWITCHING_PROTOCOLS, ServerProtocol
 from ..typing import LoggerLike, Origin, StatusLike, Subprotocol
 from ..utils import get_socket_name
 from .client import check_compression
@@ -93,7 +93,7 @@ class ServerConnection(Connection):
         protocol, request = self.protocol, self.request
         assert request is not None
         response: Response | None = None
-        if not self.server.closing:
+        if process_request is not None and not self.server.closing:
             response = await self._intercept(process_request, request)
         if self.server.closing:
             response = self._reject_closing()
@@ -102,23 +102,22 @@ class ServerConnection(Connection):
         self.response = response
         if server_header is not None and "Server" not in response.headers:
             response.headers["Server"] = server_header
-        other = await self._intercept(process_response, request, response)
-        if other is not None:
-            response = self.response = other
+        if process_response is not None:
+            other = await self._intercept(process_response, request, response)
+            if other is not None:
+                response = self.response = other
+            if self.server.closing and response.status_code == SWITCHING_PROTOCOLS:
+                # It has begun to close while the application was deciding.
+                response = self.response = self._reject_closing()
         if protocol.state is not CONNECTING:
             return
-        if self.server.closing and response.status_code == http.HTTPStatus.SWITCHING_PROTOCOLS:
-            # It has begun to close while the application was deciding.
-            response = self.response = self._reject_closing()
         protocol.send_response(response)
         self._transmit()
         if protocol.state is OPEN:
             self._handshake_done()
 
-    async def _intercept(self, callback: Callable[..., Any] | None, *args: Any) -> Response | None:
+    async def _intercept(self, callback: Callable[..., Any], *args: Any) -> Response | None:
         """Call what the application plugged into the handshake."""
-        if callback is None:
-            return None
         try:
             response = callback(self, *args)
             if inspect.isawaitable(response):
@@ -216,6 +215,7 @@ class Server:
         self.server: asyncio.Server | None = None
         self.all_connections: set[ServerConnection] = set()
         self.handler_tasks: set[asyncio.Task[None]] = set()
+        self._forget_task = self.handler_tasks.discard  # made once, for all tasks to share
         self.close_task: asyncio.Task[None] | None = None
         self._closed: asyncio.Future[None] | None = None
 
@@ -300,7 +300,7 @@ class Server:
         """Start the task of a connection, its request having arrived."""
         task = connection.loop.create_task(self._handle(connection))
         self.handler_tasks.add(task)
-        task.add_done_callback(self.handler_tasks.discard)
+        task.add_done_callback(self._forget_task)
         return task
 
     async def _handle(self, connection: ServerConnection) -> None:
