@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import tracemalloc
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -159,6 +160,26 @@ def test_encode_frame_refuses_other_types(codec, payload):
         codec.encode_frame(2, payload, False)
 
 
+@pytest.mark.parametrize("text", ["", "a", "ascii" * 1000, "caf\xe9", "\u20ac\U0001f600"])
+def test_text_buffer(codec, text):
+    buffer = codec.text_buffer(text)
+    assert bytes(buffer) == text.encode()
+    assert len(buffer) == len(text.encode())
+    assert memoryview(buffer).readonly
+
+
+def test_text_buffer_keeps_its_text_alive(codec):
+    buffer = codec.text_buffer("".join(["kept", "alive"] * 1000))
+    assert bytes(buffer) == b"keptalive" * 1000
+
+
+def test_text_buffer_refuses(codec):
+    with pytest.raises(UnicodeEncodeError):
+        codec.text_buffer("\ud800")
+    with pytest.raises((TypeError, AttributeError)):
+        codec.text_buffer(1)
+
+
 def test_encode_frame_refuses_surrogates(codec):
     with pytest.raises(UnicodeEncodeError):
         codec.encode_frame(1, "\ud800", False)
@@ -241,6 +262,26 @@ def test_utf8_validator_agrees_with_cpython(codec, text):
                     assert exc.args == expected
                     break
                 assert expected is None
+
+
+@pytest.mark.parametrize("before, after", [(0, 30), (9, 9), (30, 0)])
+def test_utf8_validator_agrees_with_cpython_on_all_characters(codec, before, after):
+    """All that may follow each first byte, wherever in a long text it is."""
+    validator = codec.Utf8Validator()
+    firsts = [bytes([lead, second]) for lead in range(0x7F, 0x100) for second in range(0x100)]
+    for tail in [b"", b"\x80", b"\xbf\x80", b"\x80z", b"\xc0\xbf"]:
+        for first in firsts:
+            text = b"\xc3\xa9" * before + first + tail + b"\xc3\xa9" * after
+            try:
+                text.decode()
+                valid = True
+            except UnicodeDecodeError:
+                valid = False
+            try:
+                validator.feed(text, True)
+                assert valid, text
+            except UnicodeDecodeError:
+                assert not valid, text
 
 
 @given(st.lists(st.binary(max_size=6), max_size=6))
@@ -494,6 +535,34 @@ def test_announced_length_reserves_nothing(codec, length):
     assert str(reader.eof_error()) == f"stream ends after 10000 bytes, expected {length} bytes"
 
 
+@pytest.mark.parametrize("opcode", [1, 2])
+@pytest.mark.parametrize("length", [1_000_000, 1 << 24, 1 << 62])
+@pytest.mark.parametrize("room", [1000, 100_000, 1 << 20])
+def test_payload_is_reserved_as_it_arrives(compiled_codec, opcode, length, room):
+    """Never more than twice what has arrived plus 256 KiB."""
+    reader = compiled_codec.FrameReader(False)
+    shared = memoryview(bytearray(1 << 20))
+    data = bytes(1 << 20)
+    arrived = 0
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        reader.feed(bytes([0x80 | opcode, 127]) + length.to_bytes(8, "big"))
+        while arrived < min(length, 3_000_000):
+            assert reader.read_messages(1) == []
+            buffer = reader.get_buffer(shared)
+            reserved = tracemalloc.get_traced_memory()[0] - before
+            assert reserved <= 2 * arrived + 256 * 1024 + 4096
+            size = min(len(buffer), room, length - arrived)
+            buffer[:size] = data[:size]
+            reader.buffer_updated(shared, size)
+            arrived += size
+    finally:
+        tracemalloc.stop()
+    messages = reader.read_messages(1)
+    assert [len(message) for message in messages] == ([length] if arrived == length else [])
+
+
 def test_message_size_starts_again(codec):
     data = frame(2, b"1234", fin=False) + frame(0, b"5") + frame(2, b"12345") + frame(1, b"12345")
     frames, error = read(codec, data, False, 5)
@@ -611,7 +680,13 @@ def receive(reader, shared, data, messages):
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("room", [10, 1000, 100_000, 1 << 20])
 def test_receive(codec, room, masked):
-    large = [(2, os.urandom(3_000_000)), (1, b"z" * 1_000_001), (1, "\u20ac".encode() * 300_000)]
+    large = [
+        (2, os.urandom(3_000_000)),
+        (1, b"z" * 1_000_001),
+        (1, "\u20ac".encode() * 300_000),
+        (1, b"z" * 700_000 + "\u20ac".encode() * 99_999),
+        (1, b"z" * 999_999 + "\u20ac".encode()),
+    ]
     expected = MESSAGES + large + MESSAGES
     if room == 10:
         expected = MESSAGES[:-2] * 2
@@ -620,6 +695,73 @@ def test_receive(codec, room, masked):
     receive(reader, memoryview(bytearray(room)), data, messages)
     assert messages == [p.decode() if op == 1 else p for op, p in expected]
     assert not reader.in_frame
+
+
+@pytest.mark.parametrize("sizes", [(10, 100_000), (100_000,), (300_000, 7, 500_000, 90_000)])
+@pytest.mark.parametrize("text", [b"z" * 1_000_000, b"z" * 400_001 + "\u20ac".encode() * 200_000])
+@pytest.mark.parametrize("masked", [False, True])
+def test_large_text_is_read_as_bytes(codec, masked, text, sizes):
+    """Who began to read messages may go on to read frames."""
+    reader = codec.FrameReader(masked)
+    data = frame(1, text, masked=masked)
+    for size in sizes:
+        reader.feed(data[:size])
+        data = data[size:]
+        assert reader.read_messages(1) == []
+        assert reader.read_frame() is None
+    reader.feed(data)
+    opcode, payload, fin, rsv = reader.read_frame()
+    assert (opcode, fin, rsv) == (1, True, 0)
+    assert type(payload) is bytes
+    assert payload == text
+
+
+@pytest.mark.parametrize("bad", [b"\xff", b"\xe2\x82\x28", b"\xc3", b"\xf4\x90\x80\x80"])
+@pytest.mark.parametrize("at", [10, 99_999, 150_000, 399_000])
+@pytest.mark.parametrize("good", [b"z", "\xe9".encode()])
+def test_bad_byte_in_large_text(codec, good, at, bad):
+    text = good * (at // len(good)) + bad
+    text += b"z" * (400_000 - len(text))
+    reader, said = codec.FrameReader(True), None
+    data = frame(1, text, masked=True)
+    arrived = -14
+    while said is None:
+        reader.feed(data[:100_000])
+        arrived += len(data[:100_000])
+        data = data[100_000:]
+        assert reader.read_messages(1) == []
+        try:
+            assert reader.read_frame() is None
+        except UnicodeDecodeError as exc:
+            said = exc
+    assert said.args == decode_error(text[:arrived], arrived == len(text))
+
+
+def test_starved_tells_where_bytes_are_lacking(codec):
+    reader = codec.FrameReader(False)
+    assert not reader.starved
+    for data, limit, expected, starved in [
+        (b"", 1, [], True),
+        (frame(1, b"abc")[:1], 1, [], True),
+        (frame(1, b"abc")[1:4], 1, [], True),
+        (frame(1, b"abc")[4:], 1, ["abc"], False),
+        (b"", 1, [], True),
+        (frame(1, b"a") + frame(2, b"b") + frame(1, b"c"), 2, ["a", b"b"], False),
+        (b"", 2, ["c"], True),
+        (frame(1, b"a") + frame(9), 2, ["a"], False),
+    ]:
+        reader.feed(data)
+        assert reader.read_messages(limit) == expected
+        assert reader.starved is starved
+    assert reader.read_frame() == (9, b"", True, 0)
+    reader.feed(frame(1, b"a") + b"\xff")
+    assert reader.read_messages(9) == ["a"]
+    assert reader.starved
+    reader.feed(b"\xff")
+    assert reader.read_messages(9) == []
+    assert not reader.starved
+    assert reader.read_messages(9) == []
+    assert not reader.starved
 
 
 def test_shared_buffer_is_free_after_a_read(codec):
@@ -757,7 +899,8 @@ def trace(codec, masked, chunks, limits, plain, received):
             chunk = chunk[size:]
             if plain:
                 # Behind an error, the second reads nothing.
-                said += [reader.read_messages(2), reader.read_messages(2)]
+                said += [reader.read_messages(2), reader.starved]
+                said += [reader.read_messages(2), reader.starved]
             shared[:] = b"\xee" * 64 if received and plain else shared
             frames, error = read_all(reader)
             shared[:] = b"\xee" * 64

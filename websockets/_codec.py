@@ -14,7 +14,14 @@ from .exceptions import PayloadTooBig, ProtocolError
 if TYPE_CHECKING:
     from .typing import BytesLike, DataLike
 
-__all__ = ["FrameReader", "Utf8Validator", "apply_mask", "encode_frame", "encode_header"]
+__all__ = [
+    "FrameReader",
+    "Utf8Validator",
+    "apply_mask",
+    "encode_frame",
+    "encode_header",
+    "text_buffer",
+]
 
 IMPLEMENTATION = "pure"
 
@@ -190,6 +197,21 @@ def encode_frame(
     return header + key + apply_mask(data, key)
 
 
+def text_buffer(text: str) -> bytes | memoryview:
+    """Return the UTF-8 of a string; the compiled codec does not copy it if it is ASCII.
+
+    Args:
+        text: a string.
+
+    Returns:
+        A memoryview, or bytes.
+
+    Raises:
+        UnicodeEncodeError: if it holds surrogates, which UTF-8 cannot encode.
+    """
+    return text.encode()
+
+
 # RFC 6455 section 5.2: the largest length that a frame can have.
 LARGEST = (1 << 63) - 1
 
@@ -235,6 +257,7 @@ class FrameReader:
         "_validator",
         "extended",
         "message_size",
+        "starved",
     )
 
     def __init__(
@@ -253,6 +276,9 @@ class FrameReader:
         # Bytes fed and not parsed yet: _source[_position:].
         self._source = b""
         self._position = 0
+
+        # Whether read_messages() stopped where bytes are lacking.
+        self.starved = False
 
         # The frame being read; these mean something while _in_payload.
         self._in_payload = False
@@ -320,8 +346,9 @@ class FrameReader:
     def read_messages(self, limit: int) -> list[str | bytes]:
         """Read messages of one frame each, as most are.
 
-        Stops at any other frame, at an error and where bytes are lacking; :meth:`read_frame` tells.
-        With extensions in use it reads nothing.
+        Stops at any other frame, at an error and where bytes are lacking: in the last case
+        ``starved`` is true afterwards, in the others :meth:`read_frame` tells. With extensions in
+        use it reads nothing.
 
         Args:
             limit: how many messages to read at most.
@@ -330,15 +357,20 @@ class FrameReader:
             Strings for text frames, bytes for binary ones.
         """
         messages: list[str | bytes] = []
+        self.starved = False
         if self.extended or self._error is not None:
             return messages
         try:
-            while len(messages) < limit and (self._in_payload or self._read_header()):
+            while len(messages) < limit:
+                if not self._in_payload and not self._read_header():
+                    self.starved = True
+                    break
                 opcode = self._opcode
                 if not self._fin or opcode == 0 or opcode > 2:
                     break
                 payload = self._read_payload()
                 if payload is None:
+                    self.starved = True
                     break
                 messages.append(str(payload, "utf-8") if opcode == 1 else payload)
         except Exception as exc:

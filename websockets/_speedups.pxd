@@ -32,6 +32,8 @@ cdef class FrameReader:
     cdef Py_buffer _shared
     cdef bint _borrowed
 
+    cdef readonly bint starved  # whether read_messages() stopped where bytes are lacking
+
     # The frame being read; these mean something while _in_payload.
     cdef bint _in_payload
     cdef int _opcode
@@ -39,9 +41,13 @@ cdef class FrameReader:
     cdef int _rsv
     cdef uint64_t _length
     cdef uint8_t _key[4]
-    # Its payload, where it did not arrive in one piece: an unfinished bytes object with _arrived
-    # bytes in it, the first _checked of which are unmasked and checked.
+    # Its payload, where it did not arrive in one piece: an unfinished object with _arrived bytes in
+    # it, the first _checked of which are unmasked and checked. It is a string as long as they are
+    # the ASCII text of a whole message, else bytes.
     cdef PyObject* _payload
+    cdef bint _ascii
+    cdef uint8_t* _data
+    cdef uint64_t _room
     cdef uint64_t _arrived
     cdef uint64_t _checked
     cdef object _window  # a memoryview of its free end, handed out to receive into
@@ -67,8 +73,9 @@ cdef class FrameReader:
     cdef int _check_size(self, uint64_t length) except -1
     cdef object _read_payload(self, bint decode)
     cdef object _whole_payload(self, bint text, bint decode)
-    cdef int _take(self, size_t size) except -1
-    cdef int _check(self, bint text) except -1
+    cdef int _take(self, size_t size, bint text) except -1
+    cdef int _unmask(self, const uint8_t* source, size_t size, bint text) except -1
+    cdef int _leave_ascii(self) except -1
     cdef int _check_text(
         self, const uint8_t* data, size_t size, uint64_t before, bint final
     ) except -1

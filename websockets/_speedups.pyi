@@ -2,7 +2,14 @@ from typing import Self, final
 
 from .typing import BytesLike, DataLike
 
-__all__ = ["FrameReader", "Utf8Validator", "apply_mask", "encode_frame", "encode_header"]
+__all__ = [
+    "FrameReader",
+    "Utf8Validator",
+    "apply_mask",
+    "encode_frame",
+    "encode_header",
+    "text_buffer",
+]
 
 IMPLEMENTATION: str
 KEY_BLOCK_SIZE: int
@@ -25,11 +32,14 @@ def encode_header(
 def encode_frame(
     opcode: int, payload: DataLike, masked: bool, fin: bool = True, rsv: int = 0
 ) -> bytes: ...
+def text_buffer(text: str) -> bytes | memoryview: ...
 
 @final
 class FrameReader:
     extended: bool
     message_size: int
+    @property
+    def starved(self) -> bool: ...
     @property
     def in_frame(self) -> bool: ...
     def __new__(

@@ -8,7 +8,7 @@ import codecs
 import os
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.object cimport PyObject
@@ -38,13 +38,22 @@ cdef extern from "Python.h":
     int _PyBytes_Resize(PyObject** bytes_, Py_ssize_t newsize) except -1
     PyObject* _new_bytes "PyBytes_FromStringAndSize"(const char* data, Py_ssize_t size) except NULL
     char* _bytes_data "PyBytes_AS_STRING"(PyObject* bytes_) noexcept
-    Py_ssize_t _bytes_size "PyBytes_GET_SIZE"(PyObject* bytes_) noexcept
     unicode PyUnicode_New(Py_ssize_t size, Py_UCS4 maxchar)
+    PyObject* _new_text "PyUnicode_New"(Py_ssize_t size, Py_UCS4 maxchar) except NULL
+    uint8_t* _text_data "PyUnicode_DATA"(PyObject* text) noexcept
+    int PyUnicode_Resize(PyObject** text, Py_ssize_t length) except -1
     void* PyUnicode_DATA(object text) noexcept
     bint PyUnicode_IS_COMPACT_ASCII(object text) noexcept
     Py_ssize_t PyUnicode_GET_LENGTH(object text) noexcept
 
-__all__ = ["FrameReader", "Utf8Validator", "apply_mask", "encode_frame", "encode_header"]
+__all__ = [
+    "FrameReader",
+    "Utf8Validator",
+    "apply_mask",
+    "encode_frame",
+    "encode_header",
+    "text_buffer",
+]
 
 IMPLEMENTATION = "compiled"
 
@@ -138,9 +147,27 @@ cdef void utf8_reset(Utf8State* state) noexcept nogil:
     state.have = 0
 
 
+cdef inline size_t utf8_character(const uint8_t* data) noexcept nogil:
+    """Return the size of a character of which four bytes may be looked at; 0 if it is not valid."""
+    cdef uint8_t lead = data[0]
+    cdef uint32_t code  # without the last six, or twelve, bits
+    if lead < 0x80:
+        return 1
+    if lead < 0xE0:
+        return 2 if lead >= 0xC2 and data[1] & 0xC0 == 0x80 else 0
+    if data[1] & 0xC0 != 0x80 or data[2] & 0xC0 != 0x80:
+        return 0
+    code = (lead & 0x0F) << 6 | data[1] & 0x3F
+    if lead < 0xF0:
+        # No overlong forms and no surrogates.
+        return 3 if code >= 0x20 and code & 0x3E0 != 0x360 else 0
+    # No overlong forms and nothing above U+10FFFF.
+    return 4 if 0x10 <= code < 0x110 and data[3] & 0xC0 == 0x80 else 0
+
+
 cdef bint utf8_check(Utf8State* state, const uint8_t* data, size_t size) noexcept nogil:
     """Go on checking UTF-8 (RFC 3629 section 4); return False at a byte that cannot be valid."""
-    cdef size_t i = 0
+    cdef size_t i = 0, end, length
     cdef uint64_t a, b
     cdef uint8_t byte
     cdef int need = state.need, have = state.have
@@ -151,8 +178,15 @@ cdef bint utf8_check(Utf8State* state, const uint8_t* data, size_t size) noexcep
                 memcpy(&a, data + i, 8)
                 memcpy(&b, data + i + 8, 8)
                 if (a | b) & HIGH_BITS:
-                    break
-                i += 16
+                    # As long a stretch, character by character.
+                    end = min(i + 16, size - 3)
+                    while i < end:
+                        length = utf8_character(data + i)
+                        if length == 0:
+                            return False
+                        i += length
+                else:
+                    i += 16
             while i < size and data[i] < 0x80:
                 i += 1
             if i == size:
@@ -382,6 +416,38 @@ def encode_frame(int opcode, payload, bint masked, bint fin=True, int rsv=0):
     return frame
 
 
+@cython.final
+cdef class _Characters:
+    """The memory of an ASCII string, which is its UTF-8, for :func:`text_buffer`."""
+
+    cdef str _text
+
+    def __cinit__(self, str text):
+        self._text = text
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(
+            view, self, PyUnicode_DATA(self._text), PyUnicode_GET_LENGTH(self._text), True, flags
+        )
+
+
+def text_buffer(str text):
+    """Return the UTF-8 of a string, not copied if it is ASCII.
+
+    Args:
+        text: a string, which the buffer keeps alive.
+
+    Returns:
+        A memoryview, or bytes.
+
+    Raises:
+        UnicodeEncodeError: if it holds surrogates, which UTF-8 cannot encode.
+    """
+    if PyUnicode_IS_COMPACT_ASCII(text):
+        return memoryview(_Characters(text))
+    return PyUnicode_AsUTF8String(text)
+
+
 # RFC 6455 section 5.2: the largest length that a frame can have.
 LARGEST = (1 << 63) - 1
 
@@ -457,9 +523,10 @@ cdef class FrameReader:
             return shared
         self._close_window()
         self._reserve(self._arrived + _READ_SIZE, self._arrived)
-        cdef Py_ssize_t room = _bytes_size(self._payload) - <Py_ssize_t>self._arrived
         self._window = PyMemoryView_FromMemory(
-            _bytes_data(self._payload) + self._arrived, min(room, _READ_SIZE), PyBUF_WRITE
+            <char*>self._data + self._arrived,
+            min(<Py_ssize_t>(self._room - self._arrived), _READ_SIZE),
+            PyBUF_WRITE,
         )
         return self._window
 
@@ -510,8 +577,9 @@ cdef class FrameReader:
     cpdef list read_messages(self, Py_ssize_t limit):
         """Read messages of one frame each, as most are.
 
-        Stops at any other frame, at an error and where bytes are lacking; :meth:`read_frame` tells.
-        With extensions in use it reads nothing.
+        Stops at any other frame, at an error and where bytes are lacking: in the last case
+        ``starved`` is true afterwards, in the others :meth:`read_frame` tells. With extensions in
+        use it reads nothing.
 
         Args:
             limit: how many messages to read at most.
@@ -522,15 +590,20 @@ cdef class FrameReader:
         cdef list messages = []
         cdef object payload
         cdef Py_ssize_t count = 0
+        self.starved = False
         if self.extended or self._error is not None:
             self._keep()
             return messages
         try:
-            while count < limit and (self._in_payload or self._read_header()):
+            while count < limit:
+                if not self._in_payload and not self._read_header():
+                    self.starved = True
+                    break
                 if not self._fin or self._opcode == 0 or self._opcode > 2:
                     break
                 payload = self._read_payload(True)
                 if payload is None:
+                    self.starved = True
                     break
                 messages.append(payload)
                 count += 1
@@ -638,16 +711,32 @@ cdef class FrameReader:
 
     cdef int _reserve(self, uint64_t needed, uint64_t arrived) except -1:
         """Make room for ``needed`` bytes of the payload, ``arrived`` ones being here."""
-        cdef uint64_t size = min(self._length, 2 * arrived + _PAYLOAD_RESERVE)
+        cdef uint64_t size = self._length, allowed = 2 * arrived + _PAYLOAD_RESERVE
+        if self._payload is not NULL and self._room >= min(size, needed):
+            return 0
+        # Growing may copy what is here: no more is reserved than is filled by the time, give or
+        # take a read, that the next size is allowed.
+        while size > allowed:
+            size = (size - _PAYLOAD_RESERVE) // 2 + _READ_SIZE
         try:
             if self._payload is NULL:
-                self._payload = _new_bytes(NULL, <Py_ssize_t>size)
-            elif <uint64_t>_bytes_size(self._payload) < min(self._length, needed):
+                if self._ascii:
+                    self._payload = _new_text(<Py_ssize_t>size, 127)
+                else:
+                    self._payload = _new_bytes(NULL, <Py_ssize_t>size)
+            elif self._ascii:
+                PyUnicode_Resize(&self._payload, <Py_ssize_t>size)
+            else:
                 _PyBytes_Resize(&self._payload, <Py_ssize_t>size)
         except MemoryError as exc:
             # What had arrived is lost, and the stream with it.
             self._error = exc
             raise
+        self._room = size
+        if self._ascii:
+            self._data = _text_data(self._payload)
+        else:
+            self._data = <uint8_t*>_bytes_data(self._payload)
         return 0
 
     cdef int _read_header(self) except -1:
@@ -708,6 +797,7 @@ cdef class FrameReader:
         self._position += position
         self._opcode, self._fin, self._rsv, self._length = opcode, fin, rsv, length
         self._arrived = self._checked = 0
+        self._ascii = False
         self._in_payload = True
         return True
 
@@ -730,8 +820,10 @@ cdef class FrameReader:
         if self._payload is NULL and available >= self._length:
             payload = self._whole_payload(text, decode)
         else:
-            self._take(min(available, self._length - self._arrived))
-            self._check(text)
+            if self._payload is NULL and text and decode:
+                # Most text is ASCII: it is received into a string, which is ready if that holds.
+                self._ascii = True
+            self._take(min(available, self._length - self._arrived), text)
             if self._arrived < self._length:
                 return None
             payload = self._joined_payload(text and decode)
@@ -771,29 +863,52 @@ cdef class FrameReader:
                 return PyUnicode_DecodeUTF8(<const char*>target, size, NULL)
         return data
 
-    cdef int _take(self, size_t size) except -1:
-        """Move bytes from the source to the unfinished payload."""
-        if not size:
-            return 0
-        self._reserve(self._arrived + size, self._arrived + size)
-        memcpy(_bytes_data(self._payload) + self._arrived, self._source + self._position, size)
-        self._arrived += size
-        self._position += size
+    cdef int _take(self, size_t size, bint text) except -1:
+        """Add bytes from the source to the unfinished payload, behind what was received into it."""
+        cdef const uint8_t* source = self._source + self._position
+        cdef size_t unchecked = self._arrived - self._checked
+        if size:
+            self._reserve(self._arrived + size, self._arrived + size)
+            if unchecked:
+                memcpy(self._data + self._arrived, source, size)
+            self._arrived += size
+            self._position += size
+        if unchecked:
+            source = self._data + self._checked
+        if unchecked + size:
+            self._unmask(source, unchecked + size, text)
         return 0
 
-    cdef int _check(self, bint text) except -1:
-        """Unmask and check what arrived last of the unfinished payload."""
-        cdef size_t size = self._arrived - self._checked
-        cdef bint final = self._fin and self._arrived == self._length
-        cdef uint8_t* data
-        if not size:
-            return 0
-        data = <uint8_t*>_bytes_data(self._payload) + self._checked
-        if self._masked:
-            xor_copy(data, data, size, self._key, self._checked & 3)
-        if text:
-            self._check_text(data, size, self._checked, final)
-        self._checked = self._arrived
+    cdef int _unmask(self, const uint8_t* source, size_t size, bint text) except -1:
+        """Unmask and check the next bytes of the unfinished payload, wherever they are."""
+        cdef uint8_t* target = self._data + self._checked
+        cdef size_t turn = self._checked & 3
+        cdef uint64_t union = 0
+        if source != target:
+            union = xor_copy(target, source, size, self._key, turn)
+        elif self._masked or text:
+            # The compiler does better if it knows that they are the same.
+            union = xor_copy(target, target, size, self._key, turn)
+        if text and (self._utf8.need or union & HIGH_BITS):
+            self._check_text(
+                target, size, self._checked, self._fin and self._arrived == self._length
+            )
+            if self._ascii:
+                self._leave_ascii()
+        self._checked += size
+        return 0
+
+    cdef int _leave_ascii(self) except -1:
+        """Go on in a bytes object, as a text was not ASCII after all."""
+        cdef PyObject* text = self._payload
+        cdef const uint8_t* data = self._data
+        self._payload = NULL
+        self._ascii = False
+        try:
+            self._reserve(self._arrived, self._arrived)
+            memcpy(self._data, data, self._arrived)
+        finally:
+            Py_XDECREF(text)
         return 0
 
     cdef int _check_text(
@@ -811,7 +926,7 @@ cdef class FrameReader:
             if self._context is not None:
                 context = bytes(self._context)
             if before:
-                context += _bytes_data(self._payload)[:before]
+                context += (<const char*>self._data)[:before]
             context = context[: position - state.have]
         raise utf8_error(context, piece, position - state.have)
 
@@ -830,12 +945,12 @@ cdef class FrameReader:
     cdef object _joined_payload(self, bint decode):
         """Make the payload of a frame that has arrived in several pieces."""
         cdef object payload
-        if decode:
-            payload = PyUnicode_DecodeUTF8(
-                _bytes_data(self._payload), <Py_ssize_t>self._length, NULL
-            )
-        else:
+        if self._ascii == decode:
             payload = <object>self._payload
+        elif decode:
+            payload = PyUnicode_DecodeUTF8(<const char*>self._data, <Py_ssize_t>self._length, NULL)
+        else:
+            payload = PyUnicode_AsUTF8String(<object>self._payload)
         Py_XDECREF(self._payload)
         self._payload = NULL
         return payload
