@@ -1,0 +1,90 @@
+"""One message to many connections."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ..codec import encode_frame
+from ..exceptions import ConcurrencyError
+from ..frames import BINARY, TEXT
+from ..protocol import LARGE_PAYLOAD, OPEN
+from ..typing import BytesLike, DataLike
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+__all__ = ["broadcast"]
+
+
+def broadcast(
+    connections: Iterable[Connection],
+    message: DataLike,
+    *,
+    text: bool | None = None,
+    raise_exceptions: bool = False,
+) -> None:
+    """Send a message to many connections, without waiting for any of them.
+
+    It is no coroutine: when it returns, the message is on its way, or in the write buffers. A
+    connection whose peer does not read is written to all the same: its buffer grows until keepalive
+    or the application closes it. Connections that are not open are skipped in silence. Those in the
+    middle of a fragmented message, and those that cannot be written to, are skipped with a warning
+    in their log.
+
+    Args:
+        connections: connections to send to, clients' or servers'.
+        message: a string, sent as a text message (RFC 6455 section 5.6); or bytes, a bytearray or a
+            memoryview, sent as a binary message.
+        text: True to send bytes-like objects as text, which must be UTF-8; False to send strings as
+            binary messages, encoded to UTF-8.
+        raise_exceptions: whether to raise what kept connections from being sent to, when all others
+            were, rather than log it.
+
+    Raises:
+        TypeError: if the type of the message is not supported.
+        ExceptionGroup: of one exception for each connection that was skipped with a reason, if
+            ``raise_exceptions`` is true.
+    """
+    data: BytesLike
+    if isinstance(message, str):
+        opcode, data = (BINARY if text is False else TEXT), message.encode()
+    elif isinstance(message, (bytes, bytearray, memoryview)):
+        # One copy for all of what may change meanwhile; of bytes it is none.
+        opcode, data = (TEXT if text is True else BINARY), bytes(message)
+    else:
+        raise TypeError("data must be str or bytes")
+
+    # All servers send the same bytes. Clients mask theirs, each frame with a key of its own (RFC
+    # 6455 section 5.3), and a large payload is never joined to its header.
+    small = len(data) < LARGE_PAYLOAD
+    frame = encode_frame(opcode, data, False) if small else b""
+    skipped: list[Exception] = []
+    for connection in connections:
+        protocol = connection.protocol
+        try:
+            if protocol.plain and small:
+                connection._write(encode_frame(opcode, data, True) if protocol.masks else frame)
+            elif protocol.state is not OPEN:
+                pass
+            elif protocol.expect_continuation_frame:
+                # RFC 6455 section 5.4: no other message between the fragments of one.
+                reason = "sending a fragmented message"
+                if raise_exceptions:
+                    skipped.append(ConcurrencyError(reason))
+                else:
+                    connection.logger.warning("skipped broadcast: %s", reason)
+            else:
+                connection._send_frame(opcode, data, True)
+        except Exception as exc:
+            reason = "failed to write message"
+            if raise_exceptions:
+                error = RuntimeError(reason)
+                error.__cause__ = exc
+                skipped.append(error)
+            else:
+                what = traceback.format_exception_only(exc)[0].strip()
+                connection.logger.warning("skipped broadcast: %s: %s", reason, what)
+    if skipped:
+        raise ExceptionGroup("skipped broadcast", skipped)
