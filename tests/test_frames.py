@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import weakref
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -183,6 +184,9 @@ def test_frame_is_a_mutable_value():
     assert frame == Frame(TEXT, b"data", rsv1=True) != Frame(TEXT, b"data")
     assert dataclasses.replace(frame, data=b"", rsv1=False) == Frame(TEXT, b"")
     assert pickle.loads(pickle.dumps(frame)) == copy.copy(frame) == frame
+    frame.note = "own"
+    assert copy.copy(frame).note == pickle.loads(pickle.dumps(frame)).note == "own"
+    assert weakref.ref(frame)() is frame
     with pytest.raises(TypeError):
         hash(frame)
 

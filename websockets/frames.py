@@ -155,8 +155,15 @@ class Close:
             raise ProtocolError("invalid status code")
 
 
-@dataclasses.dataclass
-class Frame:
+class _Open:
+    """Lets instances of a class with slots have other attributes, too, and weak references."""
+
+    __slots__ = ("__dict__", "__weakref__")
+
+
+# With slots, creating a frame takes half the time.
+@dataclasses.dataclass(slots=True)
+class Frame(_Open):
     """A WebSocket frame (RFC 6455 section 5.2), unmasked.
 
     Attributes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from .codec import FrameReader, Utf8Validator, encode_frame, encode_header
 from .exceptions import (
@@ -284,7 +284,8 @@ class Protocol:
             self.receive_handshake()
         elif not self.ended:
             self.reader.feed(data)
-        self._parse_frames()
+        if self._state is not CONNECTING:
+            self._read_frames(self.events)
 
     def receive_eof(self) -> None:
         """Take the end of the peer's stream.
@@ -339,6 +340,9 @@ class Protocol:
             ProtocolError: if a fragmented message is being sent.
             InvalidState: if the connection is not open.
         """
+        if self.plain and fin and type(data) is bytes and len(data) < LARGE_PAYLOAD:
+            self.writes.append(encode_frame(1, data, self.masks))
+            return
         if self.expect_continuation_frame:
             raise ProtocolError("expected a continuation frame")
         self._send_data(TEXT, data, fin)
@@ -354,6 +358,9 @@ class Protocol:
             ProtocolError: if a fragmented message is being sent.
             InvalidState: if the connection is not open.
         """
+        if self.plain and fin and type(data) is bytes and len(data) < LARGE_PAYLOAD:
+            self.writes.append(encode_frame(2, data, self.masks))
+            return
         if self.expect_continuation_frame:
             raise ProtocolError("expected a continuation frame")
         self._send_data(BINARY, data, fin)
@@ -434,8 +441,9 @@ class Protocol:
 
         Control frames are among them; they need no answer.
         """
-        # Frames may have come before a server sent its response.
-        self._parse_frames()
+        if self.reader.in_frame and self._state is not CONNECTING:
+            # Frames may have come before a server sent its response.
+            self._read_frames(self.events)
         events, self.events = self.events, []
         return events
 
@@ -460,28 +468,9 @@ class Protocol:
 
     def read_frame(self) -> Frame | None:
         """Read the next frame and act on it; None where bytes are lacking or input has ended."""
-        if self.ended:
-            return None
-        try:
-            item = self.reader.read_frame()
-            if item is None:
-                return None
-            opcode, data, fin, rsv = item
-            frame = Frame(OPCODES[opcode], data, fin, rsv >= 4, rsv & 2 == 2, rsv & 1 == 1)
-            if self._extensions:
-                frame = self._decode(frame)
-            self.recv_frame(frame)
-        except ProtocolError as exc:
-            self._fail_parsing(exc, CloseCode.PROTOCOL_ERROR, str(exc))
-            return None
-        except UnicodeDecodeError as exc:
-            reason = f"{exc.reason} at position {exc.start}"
-            self._fail_parsing(exc, CloseCode.INVALID_DATA, reason)
-            return None
-        except PayloadTooBig as exc:
-            self._fail_parsing(exc, CloseCode.MESSAGE_TOO_BIG, str(exc))
-            return None
-        return frame
+        frames: list[Event] = []
+        self._read_frames(frames, once=True)
+        return cast(Frame, frames[0]) if frames else None
 
     def hold_pongs(self, hold: bool) -> None:
         """Hold pongs back, or let go of them.
@@ -583,14 +572,36 @@ class Protocol:
         """Queue the end of our stream."""
         assert not self.eof_sent
         self.eof_sent = True
+        self.plain = False
         if self.debug:
             self.logger.debug("> EOF")
         self.writes.append(SEND_EOF)
 
-    def _parse_frames(self) -> None:
-        if self.handshake_parser is None and self._state is not CONNECTING:
-            while (frame := self.read_frame()) is not None:
-                self.events.append(frame)
+    def _read_frames(self, frames: list[Event], once: bool = False) -> None:
+        """Read frames, or one of them, act on them, and append them to a list."""
+        reader = self.reader
+        try:
+            while not self.ended:
+                item = reader.read_frame()
+                if item is None:
+                    return
+                opcode, data, fin, rsv = item
+                frame = Frame(OPCODES[opcode], data, fin)
+                if self._extensions:
+                    frame.rsv1, frame.rsv2, frame.rsv3 = rsv >= 4, rsv & 2 == 2, rsv & 1 == 1
+                    frame = self._decode(frame)
+                if opcode >= 8 or self.debug:
+                    self.recv_frame(frame)
+                frames.append(frame)
+                if once or not reader.in_frame:
+                    return
+        except ProtocolError as exc:
+            self._fail_parsing(exc, CloseCode.PROTOCOL_ERROR, str(exc))
+        except UnicodeDecodeError as exc:
+            reason = f"{exc.reason} at position {exc.start}"
+            self._fail_parsing(exc, CloseCode.INVALID_DATA, reason)
+        except PayloadTooBig as exc:
+            self._fail_parsing(exc, CloseCode.MESSAGE_TOO_BIG, str(exc))
 
     def _send_data(self, opcode: Opcode, data: BytesLike, fin: bool) -> None:
         self._check_state(OPEN)
@@ -601,6 +612,7 @@ class Protocol:
     def _update_plain(self) -> None:
         self.plain = (
             self._state is OPEN
+            and not self.eof_sent
             and not self.expect_continuation_frame
             and not self._extensions
             and not self.debug
