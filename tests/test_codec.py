@@ -63,7 +63,9 @@ def read(codec, data, *args, **kwargs):
 # Masking
 
 
-@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 1000, 65537])
+@pytest.mark.parametrize(
+    "size", [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 255, 256, 257, 511, 1000, 65537]
+)
 def test_apply_mask(codec, size):
     data = os.urandom(size)
     assert codec.apply_mask(data, KEY) == mask(data)

@@ -33,6 +33,64 @@ cdef extern from *:
     uint8_t key_block[4096]
     int keys_left
 
+ctypedef size_t (*xor_function)(
+    uint8_t* target, const uint8_t* source, size_t size, uint64_t key, uint64_t* all
+) noexcept nogil
+
+# The long part of masking: XOR with a key of eight bytes. It returns how many bytes it has done, a
+# multiple of 64 or 128, and adds them to a union, eight side by side. Compilers find such vectors by
+# themselves only where source and target cannot be the same. Those of 32 bytes take three quarters
+# of the time that those of 16 bytes take; whether the processor has them is asked once.
+cdef extern from *:
+    """
+    #define WEBSOCKETS_XOR(NAME, VECTOR) \\
+    static size_t NAME( \\
+        uint8_t *target, const uint8_t *source, size_t size, uint64_t key, uint64_t *all \\
+    ) { \\
+        VECTOR keys, a, b, c, d, all_a = {0}, all_b = {0}, all_c = {0}, all_d = {0}; \\
+        const size_t width = sizeof(VECTOR); \\
+        size_t i, j; \\
+        for (j = 0; j < width / 8; j++) keys[j] = key; \\
+        for (i = 0; i + 4 * width <= size; i += 4 * width) { \\
+            memcpy(&a, source + i, width); \\
+            memcpy(&b, source + i + width, width); \\
+            memcpy(&c, source + i + 2 * width, width); \\
+            memcpy(&d, source + i + 3 * width, width); \\
+            a ^= keys, b ^= keys, c ^= keys, d ^= keys; \\
+            memcpy(target + i, &a, width); \\
+            memcpy(target + i + width, &b, width); \\
+            memcpy(target + i + 2 * width, &c, width); \\
+            memcpy(target + i + 3 * width, &d, width); \\
+            all_a |= a, all_b |= b, all_c |= c, all_d |= d; \\
+        } \\
+        all_a |= all_b | all_c | all_d; \\
+        for (j = 0; j < width / 8; j++) *all |= all_a[j]; \\
+        return i; \\
+    }
+
+    #if defined(__GNUC__) && (defined(__SSE2__) || defined(__ARM_NEON))
+    typedef uint64_t websockets_vector __attribute__((vector_size(16)));
+    WEBSOCKETS_XOR(xor_narrow, websockets_vector)
+    #else
+    #define xor_narrow NULL
+    #endif
+
+    #if defined(__GNUC__) && defined(__x86_64__) && defined(__GLIBC__)
+    typedef uint64_t websockets_wide_vector __attribute__((vector_size(32)));
+    __attribute__((target("avx2")))
+    WEBSOCKETS_XOR(xor_wide, websockets_wide_vector)
+    #define WEBSOCKETS_WIDE __builtin_cpu_supports("avx2")
+    #else
+    #define xor_wide NULL
+    #define WEBSOCKETS_WIDE 0
+    #endif
+    """
+    xor_function xor_narrow
+    xor_function xor_wide
+    bint WEBSOCKETS_WIDE
+
+cdef xor_function xor_blocks = xor_wide if WEBSOCKETS_WIDE else xor_narrow
+
 cdef extern from "Python.h":
     int PyBUF_WRITE
     int _PyBytes_Resize(PyObject** bytes_, Py_ssize_t newsize) except -1
@@ -95,6 +153,8 @@ cdef inline uint64_t xor_copy(
         turned[i] = key[(turn + i) & 3]
     memcpy(&key8, turned, 8)
     i = 0
+    if size >= 256 and xor_blocks is not NULL:
+        i = xor_blocks(target, source, size, key8, &union)
     while i + 8 <= size:
         memcpy(&word, source + i, 8)
         word ^= key8
@@ -882,13 +942,9 @@ cdef class FrameReader:
     cdef int _unmask(self, const uint8_t* source, size_t size, bint text) except -1:
         """Unmask and check the next bytes of the unfinished payload, wherever they are."""
         cdef uint8_t* target = self._data + self._checked
-        cdef size_t turn = self._checked & 3
         cdef uint64_t union = 0
-        if source != target:
-            union = xor_copy(target, source, size, self._key, turn)
-        elif self._masked or text:
-            # The compiler does better if it knows that they are the same.
-            union = xor_copy(target, target, size, self._key, turn)
+        if self._masked or text or source != target:
+            union = xor_copy(target, source, size, self._key, self._checked & 3)
         if text and (self._utf8.need or union & HIGH_BITS):
             self._check_text(
                 target, size, self._checked, self._fin and self._arrived == self._length
