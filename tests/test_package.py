@@ -122,6 +122,20 @@ def test_names_bring_no_more_than_they_need(name, heavy):
 
 
 @pytest.mark.parametrize("name", ["connect", "serve"])
+def test_connect_and_serve_leave_what_few_need_for_later(name):
+    """To import them takes as long as to import the package does."""
+    (imported,) = run(
+        "import asyncio, ssl, sys\n"
+        "before = set(sys.modules)\n"
+        f"import websockets; websockets.{name}\n"
+        "print(' '.join(set(sys.modules) - before))\n"
+    )
+    assert f"websockets.asyncio.{'client' if name == 'connect' else 'server'}" in imported.split()
+    heavy = "csv email http.client importlib.metadata random secrets urllib.parse uuid zlib"
+    assert not set(heavy.split()) & set(imported.split())
+
+
+@pytest.mark.parametrize("name", ["connect", "serve"])
 def test_connect_and_serve_bring_the_modules_that_callers_use(name):
     """Callers write ``websockets.exceptions`` after nothing but ``import websockets``."""
     lines = run(

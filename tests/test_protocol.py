@@ -892,6 +892,11 @@ def test_fail_without_a_close_frame(side):
     protocol.fail(CloseCode.ABNORMAL_CLOSURE)
     assert sent(protocol) == eof_of(side)
     assert protocol.state is OPEN
+    if side is SERVER:
+        # Nothing follows the end of our stream.
+        with pytest.raises(InvalidState, match=r"\Aconnection is closing\Z"):
+            protocol.send_binary(b"a")
+        assert sent(protocol) == []
     assert protocol.close_sent is None
     assert feed(protocol, from_peer(side, TEXT, b"a")) == []
     protocol.receive_eof()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -51,6 +50,8 @@ class ClientProtocol(Protocol):
             the largest fragment.
         logger: logger for this connection; ``websockets.client`` unless given.
     """
+
+    __slots__ = ("available_extensions", "available_subprotocols", "key", "uri")
 
     def __init__(
         self,
@@ -289,6 +290,9 @@ def backoff(
         max_delay: upper bound of the others.
         factor: ratio of each of them to the one before.
     """
+    # Only those who reconnect need it.
+    import random
+
     yield random.random() * initial_delay
     delay = min_delay
     while delay < max_delay:

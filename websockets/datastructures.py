@@ -36,6 +36,8 @@ _COMMON_NAMES = """
 _COMMON = [
     *_COMMON_NAMES.split(),
     *_COMMON_NAMES.lower().split(),
+    "GET",
+    "HTTP/1.1",
     "13",
     "websocket",
     "no-cache",

@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable
 
-from .datastructures import Headers, MultipleValuesError
+from .datastructures import Headers, MultipleValuesError, share
 from .exceptions import (
     HeaderLineTooLong,
     RequestLineTooLong,
@@ -329,7 +329,7 @@ def _parse_request_line(line: bytes) -> tuple[str, str, str]:
             raise ValueError(f"unsupported protocol; expected HTTP/1.1 or HTTP/1.0: {_show(line)}")
         raise ValueError(f"invalid HTTP request line: {_show(line)}")
     method, target, protocol = match.groups()
-    return method, target, protocol
+    return share(method, method), target, share(protocol, protocol)
 
 
 class ResponseParser(_Parser):

@@ -91,6 +91,8 @@ class ServerProtocol(Protocol):
         logger: logger for this connection; ``websockets.server`` unless given.
     """
 
+    __slots__ = ("accept_called", "available_extensions", "available_subprotocols", "origins")
+
     def __init__(
         self,
         *,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import urllib.parse
 
 from .exceptions import InvalidURI
 
@@ -54,7 +53,11 @@ _is_forbidden = re.compile(r"[\x00-\x20\x7f]").search
 
 def _encode(text: str) -> str:
     """Map a component of an IRI to a URI: encode only what is not ASCII (RFC 3987 section 3.1)."""
-    return text if text.isascii() else urllib.parse.quote(text, safe="".join(map(chr, range(128))))
+    if text.isascii():
+        return text
+    import urllib.parse
+
+    return urllib.parse.quote(text, safe="".join(map(chr, range(128))))
 
 
 def parse_uri(uri: str) -> WebSocketURI:
@@ -70,6 +73,9 @@ def parse_uri(uri: str) -> WebSocketURI:
     Raises:
         InvalidURI: if it is not a valid one (RFC 6455 section 3).
     """
+    # Servers never parse one, and it takes long to import.
+    import urllib.parse
+
     try:
         parts = urllib.parse.urlsplit(uri)
         host, port = parts.hostname, parts.port

@@ -30,6 +30,8 @@ class ClientConnection(Connection):
     The arguments are those of :class:`~websockets.asyncio.connection.Connection`.
     """
 
+    __slots__ = ("_handshake_waiter",)
+
     def __init__(
         self,
         protocol: ClientProtocol,

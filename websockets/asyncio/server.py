@@ -45,6 +45,8 @@ class ServerConnection(Connection):
         server: server that the connection belongs to.
     """
 
+    __slots__ = ("_task", "server")
+
     def __init__(
         self,
         protocol: ServerProtocol,
