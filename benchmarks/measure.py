@@ -26,7 +26,7 @@ from peers import HERE, Programs, wsload
 # More than any turn takes: after that, something hangs.
 TIMEOUT = 60
 # Until an idle server's memory no longer changes.
-SETTLE = 1.0
+SETTLE = 0.7
 STEP = 1000
 
 Figures = dict[str, Any]

@@ -19,19 +19,24 @@ import importlib.util
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cases
 import pyperf
+from measure import Failed
 from peers import HERE, Programs
 
 SIZES = [16, 256, 4096, 65536, 2**20, 16 * 2**20]
 KEY = b"\x12\x34\x56\x78"
 MIXED = "Grüße, Ωmega, 日本語, 🎈 and some ASCII. "
 
-Benchmark = tuple[str, str, Callable[..., Any], tuple[Any, ...]]  # operation, implementation
+# Prepares a benchmark: returns a function to call and its arguments. pyperf runs this script anew
+# for every one of them, and each prepares only what is its own.
+Prepare = Callable[[], tuple[Any, ...]]
+Benchmark = tuple[str, str, Prepare]  # operation, implementation
 
 
 def binary(size: int) -> bytes:
@@ -60,25 +65,30 @@ def masked_frame(size: int) -> bytes:
 
 
 def ours(size: int) -> Iterator[Benchmark]:
-    frame, data = masked_frame(size), binary(size)
     for module in ["websockets._speedups", "websockets._codec"]:
-        codec = importlib.import_module(module)
-        name = cases.OURS if codec.IMPLEMENTATION == "compiled" else cases.PURE
+        yield from _ours(importlib.import_module(module), size)
 
-        def parse(reader: Any) -> None:
+
+def _ours(codec: Any, size: int) -> Iterator[Benchmark]:
+    def parse() -> tuple[Any, ...]:
+        reader, frame = codec.FrameReader(True), masked_frame(size)
+
+        def run() -> None:
             reader.feed(frame)
             assert len(reader.read_messages(1)) == 1
 
-        def validate(text: bytes, validator: Any = codec.Utf8Validator) -> None:
-            validator().feed(text, True)
+        return (run,)
 
-        assert codec.apply_mask(codec.apply_mask(data, KEY), KEY) == data
-        yield "mask", name, codec.apply_mask, (data, KEY)
-        yield "utf-8 ascii", name, validate, (ascii_text(size),)
-        yield "utf-8 mixed", name, validate, (mixed_text(size),)
-        yield "parse", name, parse, (codec.FrameReader(True),)
-        yield "encode masked", name, codec.encode_frame, (2, data, True)
-        yield "encode", name, codec.encode_frame, (2, data, False)
+    def validate(text: bytes) -> None:
+        codec.Utf8Validator().feed(text, True)
+
+    name = cases.OURS if codec.IMPLEMENTATION == "compiled" else cases.PURE
+    yield "mask", name, lambda: (codec.apply_mask, binary(size), KEY)
+    yield "utf-8 ascii", name, lambda: (validate, ascii_text(size))
+    yield "utf-8 mixed", name, lambda: (validate, mixed_text(size))
+    yield "parse", name, parse
+    yield "encode masked", name, lambda: (codec.encode_frame, 2, binary(size), True)
+    yield "encode", name, lambda: (codec.encode_frame, 2, binary(size), False)
 
 
 def theirs(size: int) -> Iterator[Benchmark]:
@@ -90,45 +100,61 @@ def theirs(size: int) -> Iterator[Benchmark]:
     aiohttp_mask: Any = importlib.import_module("aiohttp._websocket.mask")
     aiohttp_reader: Any = importlib.import_module("aiohttp._websocket.reader")
 
-    frame, data = masked_frame(size), binary(size)
+    def parse() -> tuple[Any, ...]:
+        reader, frame = streams.StreamReader(), masked_frame(size)
 
-    def encode(masked: bool) -> bytes:
-        encoded: bytes = frames.Frame(frames.Opcode.BINARY, data).serialize(mask=masked)
-        return encoded
+        def run() -> None:
+            reader.feed_data(frame)
+            try:
+                next(frames.Frame.parse(reader.read_exact, mask=True))
+            except StopIteration as exc:
+                assert len(exc.value.data) == size
+            else:
+                raise AssertionError
 
-    def parse(reader: Any) -> None:
-        reader.feed_data(frame)
-        try:
-            next(frames.Frame.parse(reader.read_exact, mask=True))
-        except StopIteration as exc:
-            assert exc.value.data == data
-        else:
-            raise AssertionError
+        return (run,)
 
-    def aiohttp_parse(reader: Any, queue: Any) -> None:
-        reader.feed_data(frame)
-        try:
-            queue.read().send(None)
-        except StopIteration as exc:
-            assert exc.value.data == data
-        else:
-            raise AssertionError
+    def aiohttp_parse() -> tuple[Any, ...]:
+        loop = asyncio.new_event_loop()
+        queue = aiohttp_reader.WebSocketDataQueue(BaseProtocol(loop), 2 * SIZES[-1], loop=loop)
+        reader = aiohttp_reader.WebSocketReader(queue, 2 * SIZES[-1], False, True)
+        frame = masked_frame(size)
 
-    loop = asyncio.new_event_loop()
-    limit = 2 * SIZES[-1]
-    queue = aiohttp_reader.WebSocketDataQueue(BaseProtocol(loop), limit, loop=loop)
-    reader = aiohttp_reader.WebSocketReader(queue, limit, False)
+        def run() -> None:
+            reader.feed_data(frame)
+            try:
+                queue.read().send(None)
+            except StopIteration as exc:
+                assert len(exc.value.data) == size
+            else:
+                raise AssertionError
 
-    yield "mask", cases.WEBSOCKETS, speedups.apply_mask, (data, KEY)
+        return (run,)
+
+    def encode(masked: bool) -> tuple[Any, ...]:
+        data, frame, binary_opcode = binary(size), frames.Frame, frames.Opcode.BINARY
+        return (lambda: frame(binary_opcode, data).serialize(mask=masked),)
+
+    yield "mask", cases.WEBSOCKETS, lambda: (speedups.apply_mask, binary(size), KEY)
     # In place, on a buffer of its own.
     mask = aiohttp_mask._websocket_mask_cython
-    yield "mask", cases.AIOHTTP, mask, (KEY, bytearray(data))
-    yield "utf-8 ascii", "CPython", bytes.decode, (ascii_text(size),)
-    yield "utf-8 mixed", "CPython", bytes.decode, (mixed_text(size),)
-    yield "parse", cases.WEBSOCKETS, parse, (streams.StreamReader(),)
-    yield "parse", cases.AIOHTTP, aiohttp_parse, (reader, queue)
-    yield "encode masked", cases.WEBSOCKETS, encode, (True,)
-    yield "encode", cases.WEBSOCKETS, encode, (False,)
+    yield "mask", cases.AIOHTTP, lambda: (mask, KEY, bytearray(binary(size)))
+    yield "utf-8 ascii", "CPython", lambda: (bytes.decode, ascii_text(size))
+    yield "utf-8 mixed", "CPython", lambda: (bytes.decode, mixed_text(size))
+    yield "parse", cases.WEBSOCKETS, parse
+    yield "parse", cases.AIOHTTP, aiohttp_parse
+    yield "encode masked", cases.WEBSOCKETS, lambda: encode(True)
+    yield "encode", cases.WEBSOCKETS, lambda: encode(False)
+
+
+def timed(loops: int, prepare: Prepare) -> float:
+    function, *arguments = prepare()
+    function(*arguments)
+    repeat = range(loops)
+    start = time.perf_counter()
+    for _ in repeat:
+        function(*arguments)
+    return time.perf_counter() - start
 
 
 def run_all(programs: Programs) -> list[dict[str, Any]]:
@@ -139,9 +165,12 @@ def run_all(programs: Programs) -> list[dict[str, Any]]:
             output = Path(directory, f"{len(found)}.json")
             command = [sys.executable, str(HERE / "micro.py"), "-o", str(output), "--quiet"]
             command += ["--inherit-environ=PYTHONPATH", "--affinity=0"]
-            subprocess.run(
-                command, env=programs.environment(peer), stdout=subprocess.DEVNULL, check=True
-            )
+            try:
+                subprocess.run(
+                    command, env=programs.environment(peer), stdout=subprocess.DEVNULL, check=True
+                )
+            except subprocess.CalledProcessError as exc:
+                raise Failed(f"microbenchmarks of {peer}") from exc
             for benchmark in pyperf.BenchmarkSuite.load(str(output)):
                 operation, size, implementation = benchmark.get_name().split("/")
                 values = benchmark.get_values()
@@ -154,11 +183,11 @@ def run_all(programs: Programs) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    runner = pyperf.Runner(processes=3, values=3, warmups=1, min_time=0.02)
+    runner = pyperf.Runner(processes=2, values=3, warmups=1, min_time=0.02)
     mine = importlib.util.find_spec("websockets._codec") is not None
     for size in SIZES:
-        for operation, name, function, arguments in (ours if mine else theirs)(size):
-            runner.bench_func(f"{operation}/{size}/{name}", function, *arguments)
+        for operation, name, prepare in (ours if mine else theirs)(size):
+            runner.bench_time_func(f"{operation}/{size}/{name}", timed, prepare)
 
 
 if __name__ == "__main__":
