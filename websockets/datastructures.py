@@ -147,13 +147,12 @@ class Headers(MutableMapping[str, str]):
         Args:
             items: names and values; see :meth:`set_insecure`.
         """
-        if not items:
-            return
-        names, values = zip(*items, strict=True)
-        keys = list(map(str.lower, names))
-        self._names += map(share, names, names)
-        self._keys += map(share, keys, keys)
-        self._values += map(share, values, values)
+        names, keys, values = self._names, self._keys, self._values
+        for name, value in items:
+            key = name.lower()
+            names.append(share(name, name))
+            keys.append(share(key, key))
+            values.append(share(value, value))
 
     def count_lines(self) -> int:
         """Return the number of header lines; :func:`len` is the number of names."""

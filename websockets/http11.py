@@ -59,9 +59,9 @@ _find_fields = re.compile(
 _is_token = re.compile(_TOKEN).fullmatch
 # RFC 9112 section 3: one space between the parts, without the leniency it allows. Section 3.2:
 # whatever its form, a request target is made of visible ASCII characters.
-_match_request_line = re.compile(
-    r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) (HTTP/1\.[01])"
-).fullmatch
+_REQUEST_LINE = r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) (HTTP/1\.[01])"
+_match_request_line = re.compile(_REQUEST_LINE).fullmatch
+_match_first_line = re.compile(_REQUEST_LINE + r"\r\n").match
 # RFC 9112 section 4: reason-phrase.
 _is_text = re.compile(_TEXT).fullmatch
 # RFC 9110 section 8.6, RFC 9112 section 7.1; the number of digits is limited for int() to be cheap.
@@ -298,6 +298,10 @@ class RequestParser(_Parser):
             ValueError: if the request is not a valid one, or has a body.
             NotImplementedError: if the request has a transfer coding.
         """
+        if self._line is None and not self._seen:
+            self._line = self._read_all()
+            if self._line is not None:
+                return self._make_request(self._line)
         if self._line is None:
             try:
                 line = self._read_line(RequestLineTooLong)
@@ -311,6 +315,25 @@ class RequestParser(_Parser):
                 return None
         except EOFError as exc:
             raise EOFError("connection closed while reading HTTP headers") from exc
+        return self._make_request(self._line)
+
+    def _read_all(self) -> tuple[str, str, str] | None:
+        """Read a request that has come whole, as most do, and has no fault; else read nothing."""
+        end = self._buffer.find(b"\r\n\r\n") + 2
+        if not 2 <= end <= MAX_LINE_LENGTH:
+            return None
+        text = self._buffer[:end].decode("iso-8859-1")
+        match = _match_first_line(text)
+        if match is None:
+            return None
+        fields = _find_fields(text, match.end())
+        if len(fields) != text.count("\n") - 1 or len(fields) > MAX_NUM_HEADERS:
+            return None
+        del self._buffer[: end + 2]
+        self._headers.extend_insecure(fields)
+        return _split_request_line(match)
+
+    def _make_request(self, line: tuple[str, str, str]) -> Request:
         # RFC 9112 section 6: either header announces a body. A handshake has none, and to take
         # one for WebSocket frames would be to read what another server would have skipped.
         if "Transfer-Encoding" in self._headers:
@@ -318,7 +341,7 @@ class RequestParser(_Parser):
         for length in self._headers.get_all("Content-Length"):
             if length != "0":
                 raise ValueError("unsupported request body")
-        method, path, protocol = self._line
+        method, path, protocol = line
         return Request(path, self._headers, method, protocol)
 
 
@@ -328,6 +351,10 @@ def _parse_request_line(line: bytes) -> tuple[str, str, str]:
         if line.count(b" ") >= 2 and line.split(b" ", 2)[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
             raise ValueError(f"unsupported protocol; expected HTTP/1.1 or HTTP/1.0: {_show(line)}")
         raise ValueError(f"invalid HTTP request line: {_show(line)}")
+    return _split_request_line(match)
+
+
+def _split_request_line(match: re.Match[str]) -> tuple[str, str, str]:
     method, target, protocol = match.groups()
     return share(method, method), target, share(protocol, protocol)
 
