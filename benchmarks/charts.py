@@ -98,7 +98,7 @@ def throughput(results: Results) -> Any:
     if len(names) < 3:
         return None
     names.sort(key=lambda name: results.cases[name]["size"])
-    figure, panel = pyplot.subplots(figsize=(8, 4.2), layout="constrained")
+    figure, panel = pyplot.subplots(figsize=(10, 4.2), layout="constrained")
     for peer, color in COLORS.items():
         points = [
             (results.cases[name]["size"], max(turn["MB_per_s"] for turn in turns))
@@ -127,7 +127,7 @@ def throughput(results: Results) -> Any:
     panel.set_xlabel("bytes in a message")
     panel.set_ylabel("megabytes echoed a second")
     panel.set_title("Throughput of an echo server on one core, asyncio", loc="left", weight="bold")
-    panel.legend(loc="upper left", fontsize=8)
+    figure.legend(loc="outside right upper")
     return figure
 
 

@@ -160,9 +160,10 @@ _PEERS = (*LIBRARIES, *OTHERS)
 def page(results: Results) -> str:
     data = results.data
     machine, settings = data["machine"], data["settings"]
+    command = "bench-quick" if settings.get("quick") else "bench"
     parts = [
         "# Benchmark results\n",
-        "Made by `make bench`; docs/performance.md says what is measured and how. Lower is better, "
+        f"Made by `make {command}`; docs/performance.md says what is measured and how. Lower is better, "
         "except for rates. Each figure is the best of "
         f"{settings['rounds']} turns of {settings['seconds']} s.\n",
         f"- {data['made']}, {settings.get('minutes', '?')} minutes\n"
