@@ -163,8 +163,8 @@ def page(results: Results) -> str:
     command = "bench-quick" if settings.get("quick") else "bench"
     parts = [
         "# Benchmark results\n",
-        f"Made by `make {command}`; docs/performance.md says what is measured and how. Lower is better, "
-        "except for rates. Each figure is the best of "
+        f"Made by `make {command}`; docs/performance.md says what is measured and how. Lower is "
+        "better, except for rates. Each figure is the best of "
         f"{settings['rounds']} turns of {settings['seconds']} s.\n",
         f"- {data['made']}, {settings.get('minutes', '?')} minutes\n"
         f"- {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
