@@ -277,7 +277,7 @@ def cython_outline(path):
     return outline
 
 
-TWINS = [("_codec.py", "_speedups.pyx"), ("asyncio/_waiter.py", "asyncio/_speedups.pyx")]
+TWINS = [("_codec.py", "_speedups.pyx"), ("asyncio/_channel.py", "asyncio/_speedups.pyx")]
 
 
 @with_sources
@@ -285,7 +285,10 @@ TWINS = [("_codec.py", "_speedups.pyx"), ("asyncio/_waiter.py", "asyncio/_speedu
 def test_twins_have_the_same_names_in_the_same_order(pure, compiled):
     names = python_outline(PACKAGE / pure)
     assert len(names) > 5
-    assert names == cython_outline(PACKAGE / compiled)
+    # What NextMessage does, Python's own coroutines do for the twin.
+    assert names == [
+        name for name in cython_outline(PACKAGE / compiled) if not name.startswith("NextMessage")
+    ]
 
 
 @with_sources

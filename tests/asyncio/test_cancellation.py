@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from websockets.asyncio import waiter
+from websockets.asyncio import channel
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConcurrencyError, ConnectionClosed
@@ -61,7 +61,7 @@ async def test_recv() -> None:
 @pytest.mark.parametrize("direct", [True, False])
 async def test_recv_keeps_the_message_of_the_cancellation(direct: bool) -> None:
     """Cancel scopes know their cancellation by it."""
-    waiter.set_direct(direct)
+    channel.set_direct(direct)
     try:
         async with pair() as (client, server):
             for args in (("the message",), (("a", 1),), ()):
@@ -79,7 +79,7 @@ async def test_recv_keeps_the_message_of_the_cancellation(direct: bool) -> None:
             await client.send("kept")
             assert await within(server.recv()) == "kept"
     finally:
-        waiter.set_direct(waiter.DIRECT)
+        channel.set_direct(channel.DIRECT)
 
 
 @pytest.mark.parametrize("delay", range(6))

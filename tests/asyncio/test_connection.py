@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from websockets.asyncio.channel import DIRECT
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection
-from websockets.asyncio.waiter import DIRECT
 from websockets.exceptions import (
     ConcurrencyError,
     ConnectionClosed,

@@ -1,10 +1,21 @@
 import asyncio
 import contextvars
-from collections.abc import Callable, Generator, Iterator
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Any, Self, final
 
-__all__ = ["Waiter", "set_direct", "write_now"]
+from typing_extensions import disjoint_base
 
+from .._speedups import FrameReader
+from ..protocol import Protocol
+from ..session import Message, Session
+from ..typing import Data
+
+__all__ = ["Channel", "Waiter", "set_direct"]
+
+BATCH_SIZE: int
+
+def shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview: ...
 def set_direct(direct: bool) -> None: ...
 
 @final
@@ -29,4 +40,48 @@ class Waiter:
     def result(self) -> None: ...
     def exception(self) -> None: ...
 
-def write_now(fd: int, data: bytes) -> int: ...
+@final
+class NextMessage:
+    def __await__(self) -> Generator[Any, Any, Data]: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: object) -> Any: ...
+    def throw(self, type: object, value: object = None, traceback: object = None) -> Any: ...
+    def close(self) -> None: ...
+
+@disjoint_base
+class Channel:
+    protocol: Protocol
+    session: Session[asyncio.Future[float]]
+    loop: asyncio.AbstractEventLoop
+    _transport: asyncio.Transport
+    _lost: bool
+
+    handshaking: bool
+    _reader: FrameReader
+    _messages: deque[Message]
+    _buffer: memoryview
+    _waiter: Waiter | None
+    _reading_paused: bool
+    _in_batch: bool
+
+    write_limit_high: int
+    _fd: int
+    _corked: list[bytes]
+    _corked_size: int
+    _in_turn: bool
+    _write_paused: bool
+
+    def __init__(
+        self, protocol: Protocol, session: Session[asyncio.Future[float]], write_limit: int
+    ) -> None: ...
+    def get_buffer(self, sizehint: int) -> memoryview: ...
+    def buffer_updated(self, nbytes: int) -> None: ...
+    def _receive(self) -> None: ...
+    def __anext__(self) -> Awaitable[Data]: ...
+    def _next_message(self) -> Awaitable[Data]: ...
+    def _send_message(self, message: object) -> bool: ...
+    def _write(self, data: bytes) -> None: ...
+    def _flush(self) -> None: ...
+    def _write_now(self, data: bytes) -> None: ...
+    def _is_direct(self) -> bool: ...

@@ -9,26 +9,21 @@ import logging
 import os
 import sys
 import uuid
-import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
-from ..codec import READ_SIZE, encode_frame
 from ..exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
 from ..frames import BINARY, CONT, TEXT, CloseCode, Opcode
-from ..protocol import CONNECTING, LARGE_PAYLOAD, OPEN, Protocol, State
+from ..protocol import OPEN, Protocol, State
 from ..session import FragmentDecoder, Incoming, Session, Timeout, convert
 from ..typing import BytesLike, Data, DataLike, LoggerLike, Subprotocol
-from .waiter import DIRECT, Waiter, write_now
+from .channel import DIRECT, Channel, Waiter
 
 if TYPE_CHECKING:
     from ..http11 import Request, Response
 
 __all__ = ["Connection"]
-
-# How many messages and frames are handled in one callback: other connections have their turn then.
-BATCH_SIZE = 256
 
 # How many buffers the kernel takes in one call, on any system.
 MAX_VECTOR = 16
@@ -42,20 +37,8 @@ PLAIN_TRANSPORTS = frozenset(
     }
 )
 
-# The buffers that the connections of an event loop receive into, one for each loop: what arrives is
-# parsed, or copied, before another connection is served.
-_shared_buffers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview]
-_shared_buffers = weakref.WeakKeyDictionary()
 
-
-def shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
-    buffer = _shared_buffers.get(loop)
-    if buffer is None:
-        buffer = _shared_buffers[loop] = memoryview(bytearray(READ_SIZE))
-    return buffer
-
-
-class Connection(asyncio.BufferedProtocol):
+class Connection(Channel, asyncio.BufferedProtocol):
     """A WebSocket connection: what clients and servers have in common.
 
     Iterate over it to receive messages::
@@ -79,35 +62,16 @@ class Connection(asyncio.BufferedProtocol):
     __slots__ = (
         "__dict__",
         "__weakref__",
-        "_budget",
-        "_buffer",
         "_continuing",
-        "_corked",
-        "_corked_size",
-        "_fd",
         "_fragmenting",
-        "_in_batch",
-        "_in_turn",
-        "_lost",
         "_lost_exc",
         "_lost_waiters",
-        "_messages",
-        "_reader",
-        "_reading_paused",
         "_timer",
         "_timer_deadline",
-        "_transport",
-        "_waiter",
-        "_write_paused",
         "_write_waiters",
-        "handshaking",
         "logger",
-        "loop",
-        "protocol",
         "request",
         "response",
-        "session",
-        "write_limit_high",
         "write_limit_low",
     )
 
@@ -121,52 +85,35 @@ class Connection(asyncio.BufferedProtocol):
         max_queue: int | None | tuple[int | None, int | None] = 16,
         write_limit: int | tuple[int, int | None] = 2**15,
     ) -> None:
-        # Identity
-        self.protocol = protocol
-        self.loop = asyncio.get_running_loop()
-        self.logger: LoggerLike = logging.LoggerAdapter(protocol.logger, {"websocket": self})
-        protocol.logger = self.logger
-        #: Opening handshake request, None before it.
-        self.request: Request | None = None
-        #: Opening handshake response, None before it.
-        self.response: Response | None = None
-        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-
-        # Receiving
-        self.session: Session[asyncio.Future[float]] = Session(
+        session: Session[asyncio.Future[float]] = Session(
             protocol,
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,
             close_timeout=close_timeout,
             max_queue=max_queue,
         )
-        self.handshaking = protocol.state is CONNECTING
-        self._reader = protocol.reader
-        self._messages = self.session.messages
-        self._buffer = shared_buffer(self.loop)
-        self._waiter: Waiter | None = None  # what the task that receives waits on
-        self._reading_paused = False
-        self._budget = 0  # what is left of the batch
+        high, low = (write_limit, None) if isinstance(write_limit, int) else write_limit
+        super().__init__(protocol, session, high)
+        self.write_limit_low = low
+
+        # Identity
+        self.logger: LoggerLike = logging.LoggerAdapter(protocol.logger, {"websocket": self})
+        protocol.logger = self.logger
+        #: Opening handshake request, None before it.
+        self.request: Request | None = None
+        #: Opening handshake response, None before it.
+        self.response: Response | None = None
+
+        # Receiving
         self._continuing = False  # whether the next batch is scheduled
 
         # Sending
-        if isinstance(write_limit, int):
-            self.write_limit_high, self.write_limit_low = write_limit, None
-        else:
-            self.write_limit_high, self.write_limit_low = write_limit
-        self._fd = -1  # descriptor to write to without the transport's help, if that is safe
-        self._corked: list[bytes] = []  # frames to leave in one write
-        self._corked_size = 0
-        self._in_batch = False  # whether messages are being delivered
-        self._in_turn = False  # whether something was written in this turn of the event loop
-        self._write_paused = False
         self._write_waiters: collections.deque[asyncio.Future[None]] = collections.deque()
         self._fragmenting: asyncio.Future[None] | None = None  # done when the message has ended
 
         # Ending
         self._timer: asyncio.TimerHandle | None = None
         self._timer_deadline = 0.0
-        self._lost = False
         self._lost_waiters: list[asyncio.Future[None]] = []
         self._lost_exc: BaseException | None = None  # why the connection was lost
 
@@ -268,28 +215,15 @@ class Connection(asyncio.BufferedProtocol):
         Raises:
             ConnectionClosedError: if it is closed in another way.
         """
+        if type(self).recv is not Connection.recv:
+            return self._iterate()
         return self
 
-    async def __anext__(self) -> Data:
-        session, messages = self.session, self._messages
-        if session.receiving is None:
-            if not messages and not session.stopped and not self._lost:
-                # _wait(), without the cost of another coroutine.
-                session.receiving = "recv"
-                self._waiter = waiter = Waiter(self.loop)
-                try:
-                    await waiter
-                finally:
-                    self._waiter = session.receiving = None
-            if messages and type(messages[0]) is not Incoming:
-                message = messages.popleft()
-                if session.stopped and not self._in_batch:
-                    self._refill()
-                return message  # type: ignore[return-value]
-        try:
-            return await self.recv()
-        except ConnectionClosedOK:
-            raise StopAsyncIteration from None
+    async def _iterate(self) -> AsyncIterator[Data]:
+        """Iterate over what a subclass makes of :meth:`recv`."""
+        with contextlib.suppress(ConnectionClosedOK):
+            while True:
+                yield await self.recv()
 
     async def recv(self, decode: bool | None = None) -> Data:
         """Receive the next message.
@@ -308,19 +242,8 @@ class Connection(asyncio.BufferedProtocol):
             ConcurrencyError: if two coroutines receive at the same time.
             UnicodeDecodeError: if ``decode`` is True and a binary message is not UTF-8.
         """
-        session = self.session
-        if session.receiving is not None:
-            raise self._concurrency_error("recv")
-        while not session.ready():
-            if self._lost:
-                raise self.close_exc
-            await self._wait("recv")
-        message = self._messages.popleft()
-        if session.stopped:
-            self._refill()
-        if type(message) is Incoming:
-            return convert(message.take_all(), decode)
-        return convert(message, decode)  # type: ignore[arg-type]
+        message = await self._next_message()
+        return message if decode is None else convert(message, decode)
 
     async def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]:
         """Receive the next message, fragment by fragment as they arrive.
@@ -393,22 +316,9 @@ class Connection(asyncio.BufferedProtocol):
             ConnectionClosed: if the connection is closed.
             TypeError: if the type of the message is not supported.
         """
-        protocol = self.protocol
-        if (
-            ((is_text := type(message) is str) or type(message) is bytes)
-            and text is None
-            and protocol.plain
-            and not self._write_paused
-            and len(message) < LARGE_PAYLOAD
-        ):
-            frame = encode_frame(1 if is_text else 2, message, protocol.masks)
-            if self._in_batch and self._corked_size < self.write_limit_high:
-                self._corked.append(frame)
-                self._corked_size += len(frame)
-                return
-            self._write(frame)
+        if text is None and self._send_message(message):
             if self._write_paused:  # by this write
-                await self._drain()  # type: ignore[unreachable]
+                await self._drain()
             return
         if isinstance(message, (str, bytes, bytearray, memoryview)):
             opcode, data = to_payload(message, text)
@@ -495,6 +405,20 @@ class Connection(asyncio.BufferedProtocol):
 
     # Waiting to receive
 
+    async def _receive_message(self) -> Data:
+        """Receive the next message, whatever it takes."""
+        session = self.session
+        if session.receiving is not None:
+            raise self._concurrency_error("recv")
+        while not session.ready():
+            if self._lost:
+                raise self.close_exc
+            await self._wait("recv")
+        message = self._messages.popleft()
+        if session.stopped:
+            self._refill()
+        return message.take_all() if type(message) is Incoming else message  # type: ignore[return-value]
+
     def _concurrency_error(self, method: str) -> ConcurrencyError:
         return ConcurrencyError(
             f"cannot call {method} while another coroutine is already running "
@@ -516,17 +440,6 @@ class Connection(asyncio.BufferedProtocol):
             session.receiving = before
 
     # Receiving
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._reader.get_buffer(self._buffer)
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self.handshaking:
-            self._receive_handshake(bytes(self._buffer[:nbytes]))
-        elif not self.protocol.ended:
-            self._reader.buffer_updated(self._buffer, nbytes)
-            self.session.heard = True
-            self._receive()
 
     def data_received(self, data: BytesLike) -> None:
         """Take bytes from a transport that does not receive into buffers."""
@@ -565,46 +478,22 @@ class Connection(asyncio.BufferedProtocol):
             self._continuing = True
             self.loop.call_soon(self._continue)
 
-    def _receive(self) -> None:
-        """Read what has arrived, answer control frames, and deliver messages."""
-        session = self.session
-        self._budget = BATCH_SIZE
-        self._in_batch = True
-        try:
-            while True:
-                self._budget = session.read(self._budget)
-                if self.protocol.writes or session.pongs:
-                    self._act()
-                waiter = self._waiter
-                if waiter is not None and (session.ready() or session.receiving != "recv"):
-                    # Waking comes last: the task may do anything.
-                    waiter.wake()
-                    if session.stopped and waiter is self._waiter:
-                        # The task has its turn later; what comes next must not be before it.
-                        self._budget = 0
-                if not session.stopped or self._budget <= 0 or session.full():
-                    break
-        finally:
-            self._in_batch = False
-            # Whatever has happened: the next connection receives into the same buffer.
-            self._reader.keep()
-            if self._corked:
-                self._flush()
-        if session.stopped or self._reading_paused:
-            self._settle()
-
     def _refill(self) -> None:
         """Go on reading frames, which had stopped, when the messages taken had their effect."""
         if not self._in_batch and not self._continuing and self.session.drained():
             self._continuing = True
             self.loop.call_soon(self._continue)
 
-    def _settle(self) -> None:
-        """Stop or resume reading from the transport, now that frames have been read."""
+    def _settle(self, spent: bool) -> None:
+        """Stop or resume reading from the transport, now that frames have been read.
+
+        Args:
+            spent: whether as many were read as may be in one callback.
+        """
         if self._lost or self._transport.is_closing():
             return
         session = self.session
-        if session.stopped and self._budget <= 0 and not session.full() and not self._continuing:
+        if session.stopped and spent and not session.full() and not self._continuing:
             self._continuing = True
             self.loop.call_soon(self._continue)
         if session.stopped != self._reading_paused:
@@ -726,53 +615,10 @@ class Connection(asyncio.BufferedProtocol):
             self._corked_size += sum(map(len, chunks))
             self._flush()
 
-    def _write(self, data: bytes) -> None:
-        """Write a data frame, or a part of one.
-
-        While messages are delivered, frames are held back to leave together when that is done. At
-        other times the first one of a turn of the event loop leaves at once, and others at its end.
-        """
-        if self._in_batch or self._in_turn:
-            self._corked.append(data)
-            self._corked_size = size = self._corked_size + len(data)
-            if size >= self.write_limit_high:
-                self._flush()
-        else:
-            self._in_turn = True
-            self.loop.call_soon(self._end_turn)
-            self._write_now(data)
-
     def _end_turn(self) -> None:
         self._in_turn = False
         if self._corked:
             self._flush()
-
-    def _flush(self) -> None:
-        """Write the frames that were held back."""
-        corked, size = self._corked, self._corked_size
-        self._corked_size = 0
-        if self._lost:
-            corked.clear()
-        elif len(corked) == 1:
-            self._write_now(corked.pop())
-        elif size < LARGE_PAYLOAD:
-            data = b"".join(corked)
-            corked.clear()
-            self._write_now(data)
-        else:
-            self._corked = []
-            self._write_large(corked)
-
-    def _write_now(self, data: bytes) -> None:
-        """Write to the socket, or to the transport if it has something to write before."""
-        if self._is_direct():
-            written = write_now(self._fd, data)
-            if written == len(data):
-                return
-            if written > 0:
-                data = memoryview(data)[written:]  # type: ignore[assignment]
-        if not self._transport.is_closing():
-            self._transport.write(data)
 
     def _write_large(self, chunks: list[bytes]) -> None:
         """Do the same without joining what is large."""
@@ -784,20 +630,6 @@ class Connection(asyncio.BufferedProtocol):
             if written < len(chunk) and not self._transport.is_closing():
                 self._transport.write(memoryview(chunk)[written:] if written else chunk)
             written = max(written - len(chunk), 0)
-
-    def _is_direct(self) -> bool:
-        """Whether the socket may be written to.
-
-        The application has the transport too: it may have written to it, closed it, or given it to
-        another protocol, and the descriptor may be another connection's by then.
-        """
-        transport = self._transport
-        return (
-            self._fd >= 0
-            and not transport.get_write_buffer_size()
-            and not transport.is_closing()
-            and transport.get_protocol() is self
-        )
 
     def _transmit(self) -> None:
         """Write what the protocol has queued, control frames among it, at once and in order."""

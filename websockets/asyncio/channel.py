@@ -1,4 +1,4 @@
-"""The waiter in use: the compiled one with the compiled codec, or the same in Python.
+"""The channel in use: the compiled one with the compiled codec, or the same in Python.
 
 ``WEBSOCKETS_DIRECT_DELIVERY=0`` in the environment turns direct delivery off: tasks are then
 resumed in the next turn of the event loop, and everything is written by the transport.
@@ -10,17 +10,17 @@ import os
 
 from ..codec import IMPLEMENTATION
 
-__all__ = ["DIRECT", "Waiter", "write_now"]
+__all__ = ["DIRECT", "Channel", "Waiter"]
 
 try:
     if IMPLEMENTATION != "compiled":
         raise ImportError
-    from ._speedups import Waiter, set_direct, write_now
+    from ._speedups import Channel, Waiter, set_direct
 except ImportError:  # each extension is optional
-    from ._waiter import (  # type: ignore[assignment]
+    from ._channel import (  # type: ignore[assignment]
+        Channel,
         Waiter,
         set_direct,
-        write_now,
     )
 
 DIRECT = os.environ.get("WEBSOCKETS_DIRECT_DELIVERY", "1") != "0"

@@ -1,0 +1,388 @@
+"""The way of a message between the transport and the task, where speed is decided.
+
+Bytes arrive in the transport's callback, and the task that waits for a message is resumed inside
+that callback: a future would wake it through another turn of the event loop. What it sends
+meanwhile leaves in one write when the callback returns. ``_speedups.pyx`` has the same in Cython.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import os
+import sys
+import weakref
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any
+
+from ..codec import READ_SIZE, encode_frame
+from ..exceptions import ConnectionClosedOK
+from ..protocol import CONNECTING, LARGE_PAYLOAD, Protocol
+from ..session import Incoming, Session
+
+if TYPE_CHECKING:
+    from ..typing import BytesLike, Data
+
+__all__ = ["Channel", "Waiter", "set_direct"]
+
+# How many messages and frames are handled in one callback: other connections have their turn then.
+BATCH_SIZE = 256
+
+if sys.version_info >= (3, 12):
+    current_task = asyncio.current_task
+else:
+    # The same, without a function in Python around it.
+    from asyncio.tasks import _current_tasks  # type: ignore[attr-defined]
+
+    current_task = _current_tasks.get
+
+_direct = True
+
+# The buffers that the connections of an event loop receive into, one for each loop: what arrives is
+# parsed, or copied, before another connection is served.
+_shared_buffers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview]
+_shared_buffers = weakref.WeakKeyDictionary()
+
+
+def shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
+    buffer = _shared_buffers.get(loop)
+    if buffer is None:
+        buffer = _shared_buffers[loop] = memoryview(bytearray(READ_SIZE))
+    return buffer
+
+
+def set_direct(direct: bool) -> None:
+    """Turn on or off that tasks are resumed at once."""
+    global _direct
+    _direct = direct
+
+
+class Waiter:
+    """An awaitable for one task at a time.
+
+    It is not a future, but follows the same protocol, so that a task can await it. It carries no
+    result: awaiting it ends when :meth:`wake` is called, or with a cancellation.
+    """
+
+    __slots__ = (
+        "_asyncio_future_blocking",
+        "_callback",
+        "_cancelled",
+        "_context",
+        "_done",
+        "_entered",
+        "_loop",
+        "_message",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._asyncio_future_blocking = False
+        self._loop = loop
+        self._callback: Callable[[Waiter], object] | None = None
+        self._context: contextvars.Context | None = None
+        self._done = False
+        self._cancelled = False
+        self._message: object = None
+        self._entered = False
+
+    def wake(self) -> None:
+        """Resume the task: now if that is possible, else in the next turn of the event loop."""
+        global _direct
+        if self._done:
+            return
+        self._done = True
+        callback, context = self._callback, self._context
+        if callback is None:
+            return
+        # While a task is running, stepping another is an error.
+        if _direct and context is not None and current_task(self._loop) is None:
+            try:
+                context.run(callback, self)
+            except RuntimeError:
+                # The context is entered already, by whoever called us.
+                if self._entered:
+                    raise
+            except (KeyboardInterrupt, SystemExit) as exc:
+                # They leave the event loop, but some swallow them in a callback of a transport.
+                self._loop.call_soon(_raise, exc)
+                return
+            else:
+                if not self._entered:
+                    # The wake-up did not run the task: this interpreter does it in another way.
+                    _direct = False
+                return
+        self._loop.call_soon(callback, self, context=context)
+
+    # What a task needs of a future
+
+    def __await__(self) -> Generator[Waiter, None, None]:
+        if not self._done:
+            self._asyncio_future_blocking = True
+            yield self
+        self.result()
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def add_done_callback(
+        self,
+        callback: Callable[[Waiter], object],
+        *,
+        context: contextvars.Context | None = None,
+    ) -> None:
+        if self._done:
+            self._loop.call_soon(callback, self, context=context)
+        else:
+            self._callback, self._context = callback, context
+
+    def remove_done_callback(self, callback: Callable[[Waiter], object]) -> int:
+        if self._callback != callback:
+            return 0
+        self._callback = None
+        return 1
+
+    def cancel(self, msg: Any = None) -> bool:
+        """Cancel, as a task does with what it awaits."""
+        if self._done:
+            return False
+        self._done = self._cancelled = True
+        self._message = msg
+        if self._callback is not None:
+            self._loop.call_soon(self._callback, self, context=self._context)
+        return True
+
+    def done(self) -> bool:
+        return self._done
+
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def result(self) -> None:
+        self._entered = True
+        if self._cancelled:
+            if self._message is None:
+                raise asyncio.CancelledError
+            raise asyncio.CancelledError(self._message)
+        if not self._done:
+            raise asyncio.InvalidStateError("Result is not set.")
+
+    def exception(self) -> None:
+        self.result()
+
+
+def _raise(exc: BaseException) -> None:
+    raise exc
+
+
+class Channel:
+    """Receives into buffers, hands messages to the task that waits for them, and writes frames.
+
+    It is the part of a connection that runs for every message; what is out of the ordinary is left
+    to the connection, its subclass.
+
+    Args:
+        protocol: state machine of this side.
+        session: what the connection needs beyond the protocol.
+        write_limit: bytes held back, or in the write buffer, at which they are too many.
+    """
+
+    # More fields than CPython's dictionaries of instances can share the keys of.
+    __slots__ = (
+        "_buffer",
+        "_corked",
+        "_corked_size",
+        "_fd",
+        "_in_batch",
+        "_in_turn",
+        "_lost",
+        "_messages",
+        "_reader",
+        "_reading_paused",
+        "_transport",
+        "_waiter",
+        "_write_paused",
+        "handshaking",
+        "loop",
+        "protocol",
+        "session",
+        "write_limit_high",
+    )
+
+    if TYPE_CHECKING:  # what the connection adds
+
+        def _receive_handshake(self, data: bytes) -> None: ...
+        async def _receive_message(self) -> Data: ...
+        def _act(self) -> None: ...
+        def _refill(self) -> None: ...
+        def _settle(self, spent: bool) -> None: ...
+        def _end_turn(self) -> None: ...
+        def _write_large(self, chunks: list[bytes]) -> None: ...
+
+    def __init__(
+        self, protocol: Protocol, session: Session[asyncio.Future[float]], write_limit: int
+    ) -> None:
+        self.protocol = protocol
+        self.session = session
+        self.loop = asyncio.get_running_loop()
+        self._transport: Any = None
+        self._lost = False
+
+        # Receiving
+        self.handshaking = protocol.state is CONNECTING
+        self._reader = protocol.reader
+        self._messages = session.messages
+        self._buffer = shared_buffer(self.loop)
+        self._waiter: Waiter | None = None  # what the task that receives waits on
+        self._reading_paused = False
+        self._in_batch = False  # whether messages are being delivered
+
+        # Sending
+        self.write_limit_high = write_limit
+        self._fd = -1  # descriptor to write to without the transport's help, if that is safe
+        self._corked: list[bytes] = []  # frames to leave in one write
+        self._corked_size = 0
+        self._in_turn = False  # whether something was written in this turn of the event loop
+        self._write_paused = False
+
+    # Receiving
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._reader.get_buffer(self._buffer)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.handshaking:
+            self._receive_handshake(bytes(self._buffer[:nbytes]))
+        elif not self.protocol.ended:
+            self._reader.buffer_updated(self._buffer, nbytes)
+            self.session.heard = True
+            self._receive()
+
+    def _receive(self) -> None:
+        """Read what has arrived, answer control frames, and deliver messages."""
+        session = self.session
+        budget = BATCH_SIZE
+        self._in_batch = True
+        try:
+            while True:
+                budget = session.read(budget)
+                if self.protocol.writes or session.pongs:
+                    self._act()
+                waiter = self._waiter
+                if waiter is not None and (session.ready() or session.receiving != "recv"):
+                    # Waking comes last: the task may do anything.
+                    waiter.wake()
+                    if session.stopped and waiter is self._waiter:
+                        # The task has its turn later; what comes next must not be before it.
+                        budget = 0
+                if not session.stopped or budget <= 0 or session.full():
+                    break
+        finally:
+            self._in_batch = False
+            # Whatever has happened: the next connection receives into the same buffer.
+            self._reader.keep()
+            if self._corked:
+                self._flush()
+        if session.stopped or self._reading_paused:
+            self._settle(budget <= 0)
+
+    async def __anext__(self) -> Data:
+        session, messages = self.session, self._messages
+        if session.receiving is None:
+            if not messages and not session.stopped and not self._lost:
+                session.receiving = "recv"
+                self._waiter = waiter = Waiter(self.loop)
+                try:
+                    await waiter
+                finally:
+                    self._waiter = session.receiving = None
+            if messages and type(messages[0]) is not Incoming:
+                message = messages.popleft()
+                if session.stopped and not self._in_batch:
+                    self._refill()
+                return message  # type: ignore[return-value]
+        try:
+            return await self._receive_message()
+        except ConnectionClosedOK:
+            raise StopAsyncIteration from None
+
+    def _next_message(self) -> Coroutine[None, None, Data]:
+        """Return an awaitable for the next message."""
+        return self._receive_message()
+
+    # Sending
+
+    def _send_message(self, message: Any) -> bool:
+        """Send a message in one frame, if nothing stands in the way; return whether it was sent."""
+        protocol = self.protocol
+        is_text = type(message) is str
+        if (
+            (is_text or type(message) is bytes)
+            and protocol.plain
+            and not self._write_paused
+            and len(message) < LARGE_PAYLOAD
+        ):
+            frame = encode_frame(1 if is_text else 2, message, protocol.masks)
+            if self._in_batch and self._corked_size < self.write_limit_high:
+                self._corked.append(frame)
+                self._corked_size += len(frame)
+            else:
+                self._write(frame)
+            return True
+        return False
+
+    def _write(self, data: bytes) -> None:
+        """Write a data frame, or a part of one.
+
+        While messages are delivered, frames are held back to leave together when that is done. At
+        other times the first one of a turn of the event loop leaves at once, and others at its end.
+        """
+        if self._in_batch or self._in_turn:
+            self._corked.append(data)
+            self._corked_size = size = self._corked_size + len(data)
+            if size >= self.write_limit_high:
+                self._flush()
+        else:
+            self._in_turn = True
+            self.loop.call_soon(self._end_turn)
+            self._write_now(data)
+
+    def _flush(self) -> None:
+        """Write the frames that were held back."""
+        corked, size = self._corked, self._corked_size
+        self._corked, self._corked_size = [], 0
+        if self._lost:
+            return
+        if len(corked) == 1:
+            self._write_now(corked[0])
+        elif size < LARGE_PAYLOAD:
+            self._write_now(b"".join(corked))
+        else:
+            self._write_large(corked)
+
+    def _write_now(self, data: bytes) -> None:
+        """Write to the socket, or to the transport if it has something to write before."""
+        rest: BytesLike = data
+        if self._is_direct():
+            with contextlib.suppress(OSError):
+                written = os.write(self._fd, data)
+                if written == len(data):
+                    return
+                rest = memoryview(data)[written:]
+        # An error is left to the transport, which will meet it too.
+        if not self._transport.is_closing():
+            self._transport.write(rest)
+
+    def _is_direct(self) -> bool:
+        """Whether the socket may be written to.
+
+        The application has the transport too: it may have written to it, closed it, or given it to
+        another protocol, and the descriptor may be another connection's by then.
+        """
+        transport = self._transport
+        return (
+            self._fd >= 0
+            and not transport.get_write_buffer_size()
+            and not transport.is_closing()
+            and transport.get_protocol() is self
+        )
