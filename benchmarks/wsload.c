@@ -149,6 +149,7 @@ static int cmp(const void *a, const void *b) { uint32_t x = *(uint32_t *)a, y = 
 static double percentile(double q) { return nlat ? lat[(size_t)((nlat - 1) * q)] / 1e3 : 0; }
 
 static void report(uint64_t messages, double took, double spent) {
+    if (opt.pid && spent <= 0) DIE("process %d has done nothing", opt.pid);
     qsort(lat, nlat, sizeof *lat, cmp);
     printf("{\"messages\": %llu, \"seconds\": %.3f, \"msgs_per_s\": %.0f, \"MB_per_s\": %.1f", (unsigned long long)messages,
            took, messages / took, messages * opt.size / took / 1e6);
@@ -219,7 +220,7 @@ static int load(enum mode mode) {
     int ep = epoll_create1(0), *fds = calloc(opt.conns, sizeof *fds), owed = 0;
     struct conn *cs = calloc(opt.conns, sizeof *cs);
     dial_all(fds, opt.conns, 16);
-    double warm = now() + opt.warmup, end = warm + opt.seconds, start = 0, spent = 0, round = now(), t;
+    double warm = now() + opt.warmup, end = warm, start = 0, spent = 0, round = now(), t;
     uint64_t done = 0;
     for (int i = 0; i < opt.conns; i++) {
         struct conn *c = &cs[i];
@@ -237,9 +238,9 @@ static int load(enum mode mode) {
     }
     owed = opt.conns;
     struct epoll_event evs[256];
-    while ((t = now()) < end || !done) {
+    while ((t = now()) < end || !start || !done) {
         if (t > end + 20) DIE("nothing was received");
-        if (!start && t >= warm) { start = t; spent = cpu(opt.pid); done = nlat = 0; }
+        if (!start && t >= warm) { start = t; end = t + opt.seconds; spent = cpu(opt.pid); done = nlat = 0; }
         int n = epoll_wait(ep, evs, 256, 100);
         for (int e = 0; e < n; e++) {
             struct conn *c = evs[e].data.ptr;
