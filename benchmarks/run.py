@@ -102,7 +102,7 @@ def main() -> int:
         settings = Settings(
             programs,
             certificate,
-            seconds=options.seconds or (0.4 if options.quick else 0.5),
+            seconds=options.seconds or (0.3 if options.quick else 0.5),
             warmup=0.15 if options.quick else 0.2,
         )
         results: dict[str, Any] = {
