@@ -264,7 +264,7 @@ def python_outline(path):
 def cython_outline(path):
     outline, owner = [], ""
     for line in path.read_text().splitlines():
-        if match := re.match(r"cdef class (\w+)", line):
+        if match := re.match(r"cdef class ([^\W_]\w*)", line):
             owner = match[1]
             outline.append(owner)
         elif match := re.match(r"( *)(?:cp)?def (?:\w+ )?(\w+)\(", line):

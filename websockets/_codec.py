@@ -198,10 +198,10 @@ def encode_frame(
 
 
 def text_buffer(text: str) -> bytes | memoryview:
-    """Return the UTF-8 of a string; the compiled codec does not copy it if it is ASCII.
+    """Return the UTF-8 of a string, not copied if it is ASCII and the codec is compiled.
 
     Args:
-        text: a string.
+        text: a string, which the buffer keeps alive.
 
     Returns:
         A memoryview, or bytes.

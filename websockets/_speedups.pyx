@@ -492,7 +492,7 @@ cdef class _Characters:
 
 
 def text_buffer(str text):
-    """Return the UTF-8 of a string, not copied if it is ASCII.
+    """Return the UTF-8 of a string, not copied if it is ASCII and the codec is compiled.
 
     Args:
         text: a string, which the buffer keeps alive.
