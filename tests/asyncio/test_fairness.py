@@ -1,0 +1,425 @@
+"""One connection that always has something to read leaves turns to the others.
+
+What is bounded is counted in turns of the event loop and in messages handled, not in seconds: it is
+the same on any machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from websockets.asyncio.server import Server, ServerConnection
+
+from ..helpers import (
+    BINARY,
+    CONT,
+    PING,
+    TEXT,
+    TLS,
+    client_frame,
+    frame,
+    port_of,
+    raw_client,
+    request_bytes,
+    serving,
+    turns,
+    until,
+    within,
+)
+
+# Messages and frames that one connection handles before others have their turn.
+BATCH = 256
+
+# What it may handle in one turn: what was left of one batch, and the next one.
+TURN = 2 * BATCH
+
+# What a transport reads at once.
+READ_SIZE = 256 * 1024
+
+# How often libuv reads from one socket before it looks at the others, while that fills the buffer
+# and the protocol does not stop it, as it does behind a batch.
+LIBUV_READS = 32
+
+OTHERS = 100
+
+
+async def iterate(ws: ServerConnection) -> AsyncIterator[Any]:
+    async for message in ws:
+        yield message
+
+
+async def receive(ws: ServerConnection) -> AsyncIterator[Any]:
+    while True:
+        yield await ws.recv()
+
+
+async def receive_in_tasks(ws: ServerConnection) -> AsyncIterator[Any]:
+    while True:
+        yield await asyncio.create_task(ws.recv())
+
+
+async def receive_with_deadlines(ws: ServerConnection) -> AsyncIterator[Any]:
+    while True:
+        yield await asyncio.wait_for(ws.recv(), 5)
+
+
+async def stream(ws: ServerConnection) -> AsyncIterator[Any]:
+    while True:
+        async for part in ws.recv_streaming():
+            yield part
+
+
+# Small, so that one read holds far more of them than a batch.
+ONE = client_frame(TEXT)
+FLOODS = {"messages": ONE, "messages and pings": ONE + client_frame(PING)}
+
+
+@pytest.mark.parametrize("receiving", [iterate, receive, receive_in_tasks, stream])
+@pytest.mark.parametrize("max_queue", [16, None], ids=["bounded queue", "unbounded queue"])
+@pytest.mark.parametrize("flood", FLOODS.values(), ids=list(FLOODS))
+async def test_messages_of_one_turn(
+    receiving: Callable[[ServerConnection], AsyncIterator[Any]],
+    max_queue: int | None,
+    flood: bytes,
+) -> None:
+    """However much has arrived, the event loop goes round after a batch."""
+    total = 5_000
+    taken = 0
+
+    async def handler(ws: ServerConnection) -> None:
+        nonlocal taken
+        async for _ in receiving(ws):
+            taken += 1
+            if taken == total:
+                return
+
+    async with (
+        serving(handler, max_queue=max_queue, close_timeout=0.1) as server,
+        raw_client(server) as peer,
+    ):
+        sending = asyncio.create_task(peer.send(flood * total))
+        swallowing = asyncio.create_task(peer.read_to_end())
+        most = 0
+        while taken < total:
+            before = taken
+            await asyncio.sleep(0)
+            most = max(most, taken - before)
+        assert most <= TURN
+        await within(sending)
+        swallowing.cancel()
+        await asyncio.wait([swallowing])
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        client_frame(PING) * 49 + ONE,
+        client_frame(TEXT, fin=False) + client_frame(CONT, fin=False) * 48 + client_frame(CONT),
+    ],
+    ids=["pings", "empty fragments"],
+)
+async def test_frames_that_are_no_messages(wire: bytes) -> None:
+    """Control frames and fragments are counted like messages."""
+    total = 200
+    taken = 0
+
+    async def handler(ws: ServerConnection) -> None:
+        nonlocal taken
+        async for _ in ws:
+            taken += 1
+            if taken == total:
+                return
+
+    async with (
+        serving(handler, max_queue=None, close_timeout=0.1) as server,
+        raw_client(server) as peer,
+    ):
+        sending = asyncio.create_task(peer.send(wire * total))
+        swallowing = asyncio.create_task(peer.read_to_end())
+        most = 0
+        while taken < total:
+            before = taken
+            await asyncio.sleep(0)
+            most = max(most, taken - before)
+        # The first of them may be the end of a message that began earlier.
+        assert (most - 1) * 50 <= TURN
+        await within(sending)
+        swallowing.cancel()
+        await asyncio.wait([swallowing])
+
+
+async def test_messages_of_one_turn_over_tls(tls: TLS) -> None:
+    """TLS hands on what it has decrypted piece by piece: the pieces make no more of it."""
+    total = 20_000
+    taken = 0
+
+    async def handler(ws: ServerConnection) -> None:
+        nonlocal taken
+        async for _ in ws:
+            taken += 1
+            if taken == total:
+                return
+
+    async with serving(handler, ssl=tls.server, close_timeout=0.1) as server:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port_of(server), ssl=tls.client, server_hostname="localhost"
+        )
+        writer.write(request_bytes(port_of(server)))
+        await within(reader.readuntil(b"\r\n\r\n"))
+        writer.write(ONE * total)
+        most = 0
+        while taken < total:
+            before = taken
+            await asyncio.sleep(0)
+            most = max(most, taken - before)
+        assert most <= TURN
+        writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+# A flood beside a hundred others
+
+
+class Flood:
+    """Threads that see to it that a connection always has something to read."""
+
+    def __init__(self, server: Server, data: bytes) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port_of(server)))
+        self.data = data
+        self.swallowed = 0
+        self.threads = [threading.Thread(target=self.send), threading.Thread(target=self.swallow)]
+
+    def send(self) -> None:
+        with contextlib.suppress(OSError):
+            self.sock.sendall(request_bytes(self.sock.getpeername()[1]))
+            while True:
+                self.sock.sendall(self.data)
+
+    def swallow(self) -> None:
+        with contextlib.suppress(OSError):
+            while data := self.sock.recv(1 << 20):
+                self.swallowed += len(data)
+
+    def __enter__(self) -> None:
+        for thread in self.threads:
+            thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+
+    async def ended(self) -> None:
+        for thread in self.threads:
+            await asyncio.to_thread(thread.join)
+
+
+@pytest.mark.parametrize(
+    ("data", "max_queue", "uvloop_reads"),
+    [
+        pytest.param(ONE * 20_000, 16, 1, id="messages"),
+        pytest.param(ONE * 20_000, None, 1, id="messages, unbounded queue"),
+        pytest.param(client_frame(PING) * 20_000, 16, 1, id="pings"),
+        pytest.param(
+            client_frame(BINARY, bytes(2000)) * 500, None, LIBUV_READS, id="messages of 2 kB"
+        ),
+        pytest.param(client_frame(BINARY, bytes(1_000_000)), 16, 1, id="large messages"),
+    ],
+)
+async def test_latency_of_others(
+    data: bytes, max_queue: int | None, uvloop_reads: int, on_uvloop: bool
+) -> None:
+    """While one connection floods, each of a hundred has its answer after a few turns.
+
+    Meanwhile the flooding one is handed a batch a turn at most.
+    """
+    reads = uvloop_reads if on_uvloop else 1
+    flooded = 0
+
+    async def handler(ws: ServerConnection) -> None:
+        nonlocal flooded
+        assert ws.request is not None
+        async for message in ws:
+            if ws.request.path == "/":
+                flooded += 1
+            await ws.send(message)
+
+    async with contextlib.AsyncExitStack() as stack:
+        server = await stack.enter_async_context(
+            serving(handler, max_queue=max_queue, close_timeout=0.1)
+        )
+        peers = [
+            await stack.enter_async_context(raw_client(server, path="/quiet"))
+            for _ in range(OTHERS)
+        ]
+        flood = Flood(server, data)
+        with flood:
+            await until(lambda: flood.swallowed > 1000, "the flood is answered")
+            swallowed = flood.swallowed
+            longest = 0
+            for peer in peers:
+                before = flooded
+                peer.sock.send(client_frame(TEXT, b"anybody there?"))
+                waited, answer = 0, b""
+                while not answer:
+                    await asyncio.sleep(0)
+                    waited += 1
+                    with contextlib.suppress(BlockingIOError):
+                        answer = peer.sock.recv(100)
+                assert answer == frame(TEXT, b"anybody there?")
+                assert flooded - before <= BATCH * reads * (waited + 1)
+                longest = max(longest, waited)
+            assert flood.swallowed > swallowed
+        await within(flood.ended())
+        # In one turn the bytes are noticed, in the next one they are read and answered.
+        assert longest <= 4
+
+
+async def test_floods_share_the_event_loop() -> None:
+    """Connections with the same backlog are through with it at about the same time."""
+    total, count = 10_000, 5
+    taken = [0] * count
+    go_on = asyncio.Event()
+
+    async def handler(ws: ServerConnection) -> None:
+        assert ws.request is not None
+        i = int(ws.request.path[1:])
+        await go_on.wait()
+        async for _ in ws:
+            taken[i] += 1
+            if taken[i] == total:
+                return
+
+    async with (
+        serving(handler, close_timeout=0.1) as server,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for i in range(count):
+            peer = await stack.enter_async_context(raw_client(server, path=f"/{i}"))
+            # A half more than is taken: nobody is slowed down by the end of its backlog.
+            await peer.send(ONE * (total + total // 2))
+        await asyncio.sleep(0.01)
+        go_on.set()
+        while max(taken) < total:
+            await asyncio.sleep(0)
+        assert min(taken) >= total - 4 * BATCH
+
+
+class Watching(ServerConnection):
+    """Notes how much it is offered to read, and how much is read."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.offered: list[int] = []
+        self.read: list[int] = []
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        buffer = super().get_buffer(sizehint)
+        self.offered.append(len(buffer))
+        return buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.read.append(nbytes)
+        super().buffer_updated(nbytes)
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        pytest.param(client_frame(BINARY, bytes(8_000_000)), id="one large message"),
+        pytest.param(
+            client_frame(BINARY, bytes(4_000_000), fin=False)
+            + client_frame(CONT, bytes(4_000_000)),
+            id="two large fragments",
+        ),
+        pytest.param(client_frame(BINARY, bytes(70_000)) * 100, id="messages that span reads"),
+        pytest.param(client_frame(TEXT, b"x" * 1000) * 5000, id="many messages"),
+    ],
+)
+async def test_a_read_is_capped(wire: bytes) -> None:
+    """Also into a large message: more would leave the cache, and keep others waiting."""
+    size = 0
+
+    async def handler(ws: ServerConnection) -> None:
+        nonlocal size
+        async for message in ws:
+            size += len(message)
+
+    async with (
+        serving(handler, create_connection=Watching, max_size=None, close_timeout=0.1) as server,
+        raw_client(server) as peer,
+    ):
+        (connection,) = server.connections
+        assert isinstance(connection, Watching)
+        await peer.send(wire)
+        await until(lambda: size >= len(wire) * 0.98)
+        assert max(connection.offered) <= READ_SIZE
+        assert min(connection.offered) > 0
+        assert sum(connection.read) >= len(wire)
+        # Nothing is gained by reads that are much smaller.
+        assert max(connection.offered) == READ_SIZE
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])
+async def test_reading_stops_inside_a_batch(secure: bool, tls: TLS) -> None:
+    """The queue is full in the middle of what was read: the rest waits, whole and in order."""
+    total = 3000
+    received = []
+    most = 0
+
+    async def handler(ws: ServerConnection) -> None:
+        nonlocal most
+        async for message in ws:
+            received.append(int(message))
+            # Others arrive meanwhile, more than the queue may hold.
+            await turns(len(received) % 3)
+            most = max(most, len(ws.session.messages))
+
+    messages = b"".join(client_frame(TEXT, str(i).encode()) for i in range(total))
+    async with serving(
+        handler, max_queue=4, ssl=tls.server if secure else None, close_timeout=0.1
+    ) as server:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1",
+            port_of(server),
+            ssl=tls.client if secure else None,
+            server_hostname="localhost" if secure else None,
+        )
+        # The first ones come with the handshake.
+        writer.write(request_bytes(port_of(server)) + messages)
+        await within(reader.readuntil(b"\r\n\r\n"))
+        await until(lambda: len(received) == total)
+        assert received == list(range(total))
+        assert 0 < most <= 4
+        writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def test_an_application_stops_reading_inside_a_batch() -> None:
+    """The transport is the application's, too: what it paused stays so until it resumes it."""
+    received = []
+
+    async def handler(ws: ServerConnection) -> None:
+        async for message in ws:
+            received.append(message)
+            if message == "pause":
+                ws.transport.pause_reading()
+
+    async with serving(handler, close_timeout=0.1) as server, raw_client(server) as peer:
+        (connection,) = server.connections
+        await peer.send(client_frame(TEXT, b"pause") + client_frame(TEXT, b"in the same read"))
+        await until(lambda: len(received) == 2)
+        await peer.send(client_frame(TEXT, b"later"))
+        await asyncio.sleep(0.02)
+        assert received == ["pause", "in the same read"]
+        connection.transport.resume_reading()
+        await until(lambda: len(received) == 3)
