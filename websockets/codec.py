@@ -15,6 +15,7 @@ __all__ = [
     "apply_mask",
     "encode_frame",
     "encode_header",
+    "text_buffer",
 ]
 
 _choice = os.environ.get("WEBSOCKETS_CODEC", "")
@@ -32,6 +33,7 @@ if _choice != "pure":
             apply_mask,
             encode_frame,
             encode_header,
+            text_buffer,
         )
     except ImportError as exc:
         if _choice == "compiled":
@@ -51,4 +53,5 @@ if _choice == "pure":
         apply_mask,
         encode_frame,
         encode_header,
+        text_buffer,
     )

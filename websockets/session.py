@@ -101,6 +101,8 @@ class FragmentDecoder:
 class PendingPings(Generic[Waiter]):
     """Pings that wait for their pong (RFC 6455 section 5.5.3)."""
 
+    __slots__ = ("_pings", "latency")
+
     def __init__(self) -> None:
         self.latency = 0.0
         # In the order in which they were sent: a pong answers for its ping and all before it.
@@ -167,6 +169,8 @@ class Keepalive:
         interval: seconds between pings; None for no keepalive.
         timeout: seconds of silence after a ping until the connection fails; None for never.
     """
+
+    __slots__ = ("_sent", "_unfinished", "deadline", "interval", "ping", "timeout")
 
     def __init__(self, interval: float | None, timeout: float | None) -> None:
         self.interval = interval
@@ -308,13 +312,14 @@ class Session(Generic[Waiter]):
                         break
                     room, self.dropped = limit, True
             # Whole messages take the short way, unless their frames are to be logged.
-            if not protocol.debug and (messages := reader.read_messages(room)):
-                if not self.dropped:
-                    self.messages.extend(messages)
-                count = len(messages)
-                limit -= count
-                self.stopped = count == room or reader.in_frame
-                break
+            if not protocol.debug:
+                messages = reader.read_messages(room)
+                if messages or reader.starved:
+                    if not self.dropped:
+                        self.messages.extend(messages)
+                    limit -= len(messages)
+                    self.stopped = not reader.starved
+                    break
             frame = protocol.read_frame()
             if frame is None:
                 break

@@ -13,10 +13,10 @@ import contextvars
 import os
 import sys
 import weakref
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..codec import READ_SIZE, encode_frame
+from ..codec import READ_SIZE, encode_frame, encode_header, text_buffer
 from ..exceptions import ConnectionClosedOK
 from ..protocol import CONNECTING, LARGE_PAYLOAD, Protocol
 from ..session import Incoming, Session
@@ -194,6 +194,7 @@ class Channel:
         "_corked_size",
         "_fd",
         "_in_batch",
+        "_in_python",
         "_in_turn",
         "_lost",
         "_messages",
@@ -217,7 +218,8 @@ class Channel:
         def _refill(self) -> None: ...
         def _settle(self, spent: bool) -> None: ...
         def _end_turn(self) -> None: ...
-        def _write_large(self, chunks: list[bytes]) -> None: ...
+        def _write_large(self, chunks: Sequence[BytesLike]) -> None: ...
+        def _write_chunks(self, chunks: list[BytesLike]) -> None: ...
 
     def __init__(
         self, protocol: Protocol, session: Session[asyncio.Future[float]], write_limit: int
@@ -240,10 +242,22 @@ class Channel:
         # Sending
         self.write_limit_high = write_limit
         self._fd = -1  # descriptor to write to without the transport's help, if that is safe
-        self._corked: list[bytes] = []  # frames to leave in one write
+        self._in_python = False  # whether the transport is asyncio's, whose methods are in Python
+        self._corked: list[BytesLike] = []  # frames to leave in one write
         self._corked_size = 0
         self._in_turn = False  # whether something was written in this turn of the event loop
         self._write_paused = False
+
+    def _attach(self, transport: Any, plain: bool) -> None:
+        """Use a transport, and its socket if it hands bytes on as they are."""
+        self._transport = transport
+        if plain:
+            self._fd = transport.get_extra_info("socket").fileno()
+            self._in_python = type(transport).__module__ == "asyncio.selector_events"
+
+    def _detach(self) -> None:
+        """The transport has closed its socket: the descriptor may soon be another one's."""
+        self._fd = -1
 
     # Receiving
 
@@ -316,12 +330,11 @@ class Channel:
         """Send a message in one frame, if nothing stands in the way; return whether it was sent."""
         protocol = self.protocol
         is_text = type(message) is str
-        if (
-            (is_text or type(message) is bytes)
-            and protocol.plain
-            and not self._write_paused
-            and len(message) < LARGE_PAYLOAD
-        ):
+        if (is_text or type(message) is bytes) and protocol.plain and not self._write_paused:
+            if len(message) >= LARGE_PAYLOAD and not protocol.masks:
+                data = text_buffer(message) if is_text else message
+                self._write_large([encode_header(1 if is_text else 2, len(data), False), data])
+                return True
             frame = encode_frame(1 if is_text else 2, message, protocol.masks)
             if self._in_batch and self._corked_size < self.write_limit_high:
                 self._corked.append(frame)
@@ -354,11 +367,11 @@ class Channel:
         if self._lost:
             return
         if len(corked) == 1:
-            self._write_now(corked[0])
+            self._write_now(corked[0])  # type: ignore[arg-type]
         elif size < LARGE_PAYLOAD:
             self._write_now(b"".join(corked))
         else:
-            self._write_large(corked)
+            self._write_chunks(corked)
 
     def _write_now(self, data: bytes) -> None:
         """Write to the socket, or to the transport if it has something to write before."""
@@ -380,9 +393,13 @@ class Channel:
         another protocol, and the descriptor may be another connection's by then.
         """
         transport = self._transport
+        if self._fd < 0:
+            return False
+        if self._in_python:
+            # The same as below, in a tenth of the time.
+            return not transport._buffer and not transport._closing and transport._protocol is self
         return (
-            self._fd >= 0
-            and not transport.get_write_buffer_size()
+            not transport.get_write_buffer_size()
             and not transport.is_closing()
             and transport.get_protocol() is self
         )

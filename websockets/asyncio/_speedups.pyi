@@ -9,7 +9,7 @@ from typing_extensions import disjoint_base
 from .._speedups import FrameReader
 from ..protocol import Protocol
 from ..session import Message, Session
-from ..typing import Data
+from ..typing import BytesLike, Data
 
 __all__ = ["Channel", "Waiter", "set_direct"]
 
@@ -67,7 +67,7 @@ class Channel:
 
     write_limit_high: int
     _fd: int
-    _corked: list[bytes]
+    _corked: list[BytesLike]
     _corked_size: int
     _in_turn: bool
     _write_paused: bool
@@ -75,8 +75,11 @@ class Channel:
     def __init__(
         self, protocol: Protocol, session: Session[asyncio.Future[float]], write_limit: int
     ) -> None: ...
+    def _attach(self, transport: asyncio.BaseTransport, plain: bool) -> None: ...
+    def _detach(self) -> None: ...
     def get_buffer(self, sizehint: int) -> memoryview: ...
     def buffer_updated(self, nbytes: int) -> None: ...
+    def _read_ready(self) -> None: ...
     def _receive(self) -> None: ...
     def __anext__(self) -> Awaitable[Data]: ...
     def _next_message(self) -> Awaitable[Data]: ...

@@ -2,17 +2,22 @@
 """The way of a message between the transport and the task. ``_channel.py`` has it in Python."""
 
 import asyncio
+import os
 import sys
+import types
 import weakref
 
 cimport cython
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 
+from libc.errno cimport EAGAIN, EINTR, errno
+
 from .._speedups cimport FrameReader
 
-from ..codec import READ_SIZE, encode_frame
+from ..codec import READ_SIZE, encode_frame, encode_header, text_buffer
 from ..exceptions import ConnectionClosedOK
 from ..protocol import CONNECTING, LARGE_PAYLOAD
 
@@ -29,13 +34,18 @@ cdef extern from *:
     """
     #ifdef _WIN32
     static Py_ssize_t send_now(int fd, const char *data, Py_ssize_t size) { return -1; }
+    static Py_ssize_t receive_now(int fd, void *data, Py_ssize_t size) { return -1; }
     #else
+    #include <errno.h>
     #include <sys/socket.h>
     #ifndef MSG_NOSIGNAL
     #define MSG_NOSIGNAL 0
     #endif
     static Py_ssize_t send_now(int fd, const char *data, Py_ssize_t size) {
         return send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    }
+    static Py_ssize_t receive_now(int fd, void *data, Py_ssize_t size) {
+        return recv(fd, data, size, MSG_DONTWAIT);
     }
     #endif
 
@@ -51,17 +61,29 @@ cdef extern from *:
         return NULL;
     }
 
+    /* A subclass written in Python looks the method up at every call, unless it has the slot. */
+    static int has_anext(PyObject *type, PyObject *subtype) {
+        return ((PyTypeObject *)subtype)->tp_as_async->am_anext ==
+               ((PyTypeObject *)type)->tp_as_async->am_anext;
+    }
+
+    static void inherit_anext(PyObject *type, PyObject *subtype) {
+        ((PyTypeObject *)subtype)->tp_as_async->am_anext =
+            ((PyTypeObject *)type)->tp_as_async->am_anext;
+    }
+
     static void set_slots(PyObject *type, sendfunc function) {
         next_message_send = function;
-    #if !defined(PYPY_VERSION)
         ((PyTypeObject *)type)->tp_as_async->am_send = function;
         ((PyTypeObject *)type)->tp_iternext = next_message_iternext;
-    #endif
     }
     """
     ctypedef PySendResult (*sendfunc)(PyObject*, PyObject*, PyObject**) except PYGEN_ERROR
     Py_ssize_t send_now(int fd, const char* data, Py_ssize_t size) noexcept nogil
+    Py_ssize_t receive_now(int fd, void* data, Py_ssize_t size) noexcept nogil
     void set_slots(object type, sendfunc function)
+    bint has_anext(object type, object subtype)
+    void inherit_anext(object type, object subtype)
 
 __all__ = ["Channel", "Waiter", "set_direct"]
 
@@ -80,6 +102,12 @@ else:
     current_task = asyncio.tasks._current_tasks.get
 
 cdef bint _direct = True
+# Whether a wake-up has been seen to run its task.
+cdef bint _proven = False
+
+# A task that is woken with a real future does not ask for its result through Python; any will do.
+cdef object _done_future = asyncio.Future(loop=types.SimpleNamespace(get_debug=lambda: False))
+_done_future.set_result(None)
 
 # The buffers that the connections of an event loop receive into, one for each loop: what arrives is
 # parsed, or copied, before another connection is served.
@@ -116,14 +144,16 @@ cdef class Waiter:
     cdef bint _cancelled
     cdef object _message
     cdef bint _entered
-    cdef bint _for_message  # whether it waits for the first message of an empty queue
+    # Whether it waits for the first message of an empty queue, and nothing else; the session has not
+    # been told that there is somebody who receives.
+    cdef bint _plain
 
     def __cinit__(self, loop):
         self._loop = loop
 
     cpdef wake(self):
         """Resume the task: now if that is possible, else in the next turn of the event loop."""
-        global _direct
+        global _direct, _proven
         if self._done:
             return
         self._done = True
@@ -138,15 +168,15 @@ cdef class Waiter:
                 pass  # it is entered already, by whoever called us
             else:
                 try:
-                    callback(self)
+                    callback(_done_future if _proven else self)
                 except (KeyboardInterrupt, SystemExit) as exc:
                     # They leave the event loop, but some swallow them in a transport's callback.
                     self._loop.call_soon(_raise, exc)
                 finally:
                     PyContext_Exit(context)
-                if not self._entered:
-                    # The wake-up did not run the task: this interpreter does it in another way.
-                    _direct = False
+                if not _proven:
+                    # If it did not run the task, this interpreter does it in another way.
+                    _proven = _direct = self._entered
                 return
         self._loop.call_soon(callback, self, context=context)
 
@@ -245,11 +275,10 @@ cdef class NextMessage:
         cdef Channel channel = self._channel
         cdef Waiter waiter = channel._waiter
         if self._stage == CREATED:
-            if channel.session.receiving is None:
+            if waiter is None and channel.session.receiving is None:
                 if not channel._messages:
-                    if not channel._lost and not channel.session.stopped:
+                    if not channel._lost and (channel._in_batch or not channel.session.stopped):
                         self._stage = WAITING
-                        channel.session.receiving = "recv"
                         return channel._wait_for_message()
                 elif self._take(message):
                     return None
@@ -262,7 +291,8 @@ cdef class NextMessage:
                 # Whoever drives it is no task.
                 return next(waiter)
             self._stop_waiting()
-            waiter._check()
+            if waiter._cancelled:
+                waiter._check()
             if channel._messages and self._take(message):
                 return None
         if self._stage != DELEGATED:
@@ -284,8 +314,11 @@ cdef class NextMessage:
         return True
 
     cdef int _stop_waiting(self) except -1:
+        cdef Channel channel = self._channel
         if self._stage == WAITING:
-            self._channel._waiter = self._channel.session.receiving = None
+            if not channel._waiter._plain:
+                channel.session.receiving = None
+            channel._waiter = None
         return 0
 
     cdef object _send_on(self, PyObject** message, exc=None):
@@ -389,14 +422,18 @@ cdef class Channel:
     cdef public bint handshaking
     cdef readonly FrameReader _reader
     cdef readonly object _messages
+    cdef Py_ssize_t _room  # in the empty queue
     cdef readonly object _buffer
     cdef public Waiter _waiter  # what the task that receives waits on
+    cdef int _read_fd  # descriptor to read from
     cdef public bint _reading_paused
     cdef readonly bint _in_batch  # whether messages are being delivered
 
     # Sending
+    cdef bint _masks
     cdef readonly Py_ssize_t write_limit_high
     cdef public int _fd  # descriptor to write to without the transport's help, if that is safe
+    cdef bint _in_python  # whether the transport is asyncio's, whose methods are in Python
     cdef public list _corked  # frames to leave in one write
     cdef public Py_ssize_t _corked_size
     cdef public bint _in_turn  # whether something was written in this turn of the event loop
@@ -409,81 +446,133 @@ cdef class Channel:
         self.handshaking = protocol.state is CONNECTING
         self._reader = protocol.reader
         self._messages = session.messages
+        self._room = _BATCH_SIZE if session.high is None else min(session.high, _BATCH_SIZE)
         self._buffer = shared_buffer(self.loop)
+        self._masks = protocol.masks
         self.write_limit_high = write_limit
-        self._fd = -1
+        self._fd = self._read_fd = -1
         self._corked = []
+        cls = type(self)
+        if not has_anext(Channel, cls) and cls.__anext__ is Channel.__anext__:
+            inherit_anext(Channel, cls)
+
+    def _attach(self, transport, bint plain):
+        """Use a transport, and its socket if it hands bytes on as they are."""
+        self._transport = transport
+        if plain:
+            self._fd = transport.get_extra_info("socket").fileno()
+            self._in_python = type(transport).__module__ == "asyncio.selector_events"
+            cls = type(self)
+            if (
+                self._in_python
+                and transport._read_ready_cb == transport._read_ready__get_buffer
+                and cls.get_buffer is Channel.get_buffer
+                and cls.buffer_updated is Channel.buffer_updated
+            ):
+                # What the transport calls when there is something to read, until it is closed or
+                # given another protocol.
+                self._read_fd = self._fd
+                transport._read_ready_cb = self._read_ready
+
+    def _detach(self):
+        """The transport has closed its socket: the descriptor may soon be another one's."""
+        self._fd = -1
+        if self._read_fd >= 0:
+            self._read_fd = -1
+            self._transport._read_ready_cb = None
 
     # Receiving
 
     def get_buffer(self, sizehint):
         return self._reader.get_buffer(self._buffer)
 
-    def buffer_updated(self, Py_ssize_t nbytes):
+    cpdef buffer_updated(self, Py_ssize_t nbytes):
         if self.handshaking:
             self._receive_handshake(bytes(self._buffer[:nbytes]))
         elif not self.protocol.ended:
             self._reader.buffer_updated(self._buffer, nbytes)
             self.session.heard = True
-            self._receive()
+            Channel._receive(self)
+
+    def _read_ready(self):
+        """Do what asyncio's transport does when there is something to read."""
+        cdef Py_buffer buffer
+        cdef Py_ssize_t received
+        room = self._reader.get_buffer(self._buffer)
+        PyObject_GetBuffer(room, &buffer, PyBUF_WRITABLE)
+        received = receive_now(self._read_fd, buffer.buf, buffer.len)
+        PyBuffer_Release(&buffer)
+        if received > 0:
+            Channel.buffer_updated(self, received)
+        elif received == 0:
+            # The socket tells the end again.
+            self._transport._read_ready__get_buffer()
+        elif errno not in (EAGAIN, EINTR):
+            error = OSError(errno, os.strerror(errno))
+            self._transport._fatal_error(error, "Fatal read error on socket transport")
 
     cpdef _receive(self):
         """Read what has arrived, answer control frames, and deliver messages."""
         session, protocol = self.session, self.protocol
         cdef Py_ssize_t budget = _BATCH_SIZE
         cdef Waiter waiter
+        cdef list messages
+        cdef bint short, stopped = False
         self._in_batch = True
         try:
             while True:
                 waiter = self._waiter
-                if not (waiter is not None and waiter._for_message and protocol.plain) or not (
-                    self._read_whole(session, &budget)
-                ):
+                short = waiter is not None and waiter._plain and not waiter._done
+                if short and protocol.plain:
+                    # What session.read() does where messages come whole and the queue is empty.
+                    messages = self._reader.read_messages(min(budget, self._room))
+                    stopped = not self._reader.starved
+                    if not messages and stopped:
+                        short = False  # it is something else that comes next
+                    else:
+                        session.stopped = stopped
+                        budget -= len(messages)
+                        if not messages:
+                            waiter = None
+                        elif len(messages) == 1:
+                            self._messages.append(messages[0])
+                        else:
+                            self._messages.extend(messages)
+                        messages = None  # nobody but the receiver is to hold on to them
+                else:
+                    short = False
+                if not short:
+                    if waiter is not None and waiter._plain:
+                        waiter._plain = False
+                        session.receiving = "recv"
                     budget = session.read(budget)
+                    stopped = session.stopped
                     if protocol.writes or session.pongs:
                         self._act()
                     waiter = self._waiter
-                    if waiter is not None and not (
-                        session.ready() or session.receiving != "recv"
-                    ):
+                    if not (session.ready() or session.receiving != "recv"):
                         waiter = None
                 if waiter is not None:
                     # Waking comes last: the task may do anything.
                     waiter.wake()
-                    if session.stopped and waiter is self._waiter:
+                    if stopped and waiter is self._waiter:
                         # The task has its turn later; what comes next must not be before it.
                         budget = 0
-                if not session.stopped or budget <= 0 or session.full():
+                if not stopped or budget <= 0 or session.full():
                     break
         finally:
             self._in_batch = False
             # Whatever has happened: the next connection receives into the same buffer.
             self._reader.keep()
             if self._corked:
-                self._flush()
-        if session.stopped or self._reading_paused:
+                Channel._flush(self)
+        if stopped or self._reading_paused:
             self._settle(budget <= 0)
-
-    cdef bint _read_whole(self, session, Py_ssize_t* budget) except -1:
-        """Do what ``session.read()`` does where whole messages come and the queue is empty.
-
-        Return whether there were any.
-        """
-        cdef Py_ssize_t room = budget[0]
-        if session.high is not None:
-            room = min(room, <Py_ssize_t>session.high)
-        cdef list messages = self._reader.read_messages(room)
-        if not messages:
-            return False
-        budget[0] -= len(messages)
-        self._messages.extend(messages)
-        session.stopped = len(messages) == room or self._reader._unfinished()
-        return True
 
     cdef Waiter _wait_for_message(self):
         """Return what to wait on for the first message of an empty queue."""
         cdef Waiter waiter = Waiter.__new__(Waiter, self.loop)
-        waiter._for_message = waiter._asyncio_future_blocking = True
+        waiter._plain = waiter._asyncio_future_blocking = True
         self._waiter = waiter
         return waiter
 
@@ -498,18 +587,22 @@ cdef class Channel:
 
     def _send_message(self, message):
         """Send a message in one frame, if nothing stands in the way; return whether it was sent."""
-        protocol = self.protocol
         cdef bint is_text = type(message) is str
+        cdef bytes frame
         if not is_text and type(message) is not bytes or self._write_paused:
             return False
-        if len(message) >= _LARGE_PAYLOAD or not protocol.plain:
+        if not self.protocol.plain:
             return False
-        cdef bytes frame = encode_frame(1 if is_text else 2, message, protocol.masks)
+        if len(message) >= _LARGE_PAYLOAD and not self._masks:
+            data = text_buffer(message) if is_text else message
+            self._write_large([encode_header(1 if is_text else 2, len(data), False), data])
+            return True
+        frame = encode_frame(1 if is_text else 2, message, self._masks)
         if self._in_batch and self._corked_size < self.write_limit_high:
             self._corked.append(frame)
             self._corked_size += PyBytes_GET_SIZE(frame)
         else:
-            self._write(frame)
+            Channel._write(self, frame)
         return True
 
     cpdef _write(self, bytes data):
@@ -522,11 +615,11 @@ cdef class Channel:
             self._corked.append(data)
             self._corked_size += PyBytes_GET_SIZE(data)
             if self._corked_size >= self.write_limit_high:
-                self._flush()
+                Channel._flush(self)
         else:
             self._in_turn = True
             self.loop.call_soon(self._end_turn)
-            self._write_now(data)
+            Channel._write_now(self, data)
 
     cpdef _flush(self):
         """Write the frames that were held back."""
@@ -536,17 +629,17 @@ cdef class Channel:
         if self._lost:
             return
         if len(corked) == 1:
-            self._write_now(corked[0])
+            Channel._write_now(self, corked[0])
         elif size < _LARGE_PAYLOAD:
-            self._write_now(b"".join(corked))
+            Channel._write_now(self, b"".join(corked))
         else:
-            self._write_large(corked)
+            self._write_chunks(corked)
 
     cpdef _write_now(self, bytes data):
         """Write to the socket, or to the transport if it has something to write before."""
         cdef Py_ssize_t written = 0
         rest = data
-        if self._is_direct():
+        if Channel._is_direct(self):
             written = send_now(self._fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
             if written == PyBytes_GET_SIZE(data):
                 return
@@ -563,9 +656,15 @@ cdef class Channel:
         another protocol, and the descriptor may be another connection's by then.
         """
         transport = self._transport
+        if self._fd < 0:
+            return False
+        if self._in_python:
+            # The same as below, in a tenth of the time.
+            return (
+                not transport._buffer and not transport._closing and transport._protocol is self
+            )
         return (
-            self._fd >= 0
-            and not transport.get_write_buffer_size()
+            not transport.get_write_buffer_size()
             and not transport.is_closing()
             and transport.get_protocol() is self
         )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import collections
 import contextlib
-import logging
 import os
 import sys
-import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping
+import weakref
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +19,8 @@ from ..typing import BytesLike, Data, DataLike, LoggerLike, Subprotocol
 from .channel import DIRECT, Channel, Waiter
 
 if TYPE_CHECKING:
+    import uuid
+
     from ..http11 import Request, Response
 
 __all__ = ["Connection"]
@@ -69,7 +69,6 @@ class Connection(Channel, asyncio.BufferedProtocol):
         "_timer",
         "_timer_deadline",
         "_write_waiters",
-        "logger",
         "request",
         "response",
         "write_limit_low",
@@ -97,8 +96,8 @@ class Connection(Channel, asyncio.BufferedProtocol):
         self.write_limit_low = low
 
         # Identity
-        self.logger: LoggerLike = logging.LoggerAdapter(protocol.logger, {"websocket": self})
-        protocol.logger = self.logger
+        # A proxy, for a closed connection to be freed at once rather than by the cyclic collector.
+        protocol.tag_logs(weakref.proxy(self))
         #: Opening handshake request, None before it.
         self.request: Request | None = None
         #: Opening handshake response, None before it.
@@ -108,7 +107,7 @@ class Connection(Channel, asyncio.BufferedProtocol):
         self._continuing = False  # whether the next batch is scheduled
 
         # Sending
-        self._write_waiters: collections.deque[asyncio.Future[None]] = collections.deque()
+        self._write_waiters: list[asyncio.Future[None]] = []
         self._fragmenting: asyncio.Future[None] | None = None  # done when the message has ended
 
         # Ending
@@ -127,6 +126,15 @@ class Connection(Channel, asyncio.BufferedProtocol):
     @id.setter
     def id(self, id: uuid.UUID) -> None:
         self.protocol.id = id
+
+    @property
+    def logger(self) -> LoggerLike:
+        """Logger of the connection; its records have the connection in ``websocket``."""
+        return self.protocol.logger
+
+    @logger.setter
+    def logger(self, logger: LoggerLike) -> None:
+        self.protocol.logger = logger
 
     @property
     def debug(self) -> bool:
@@ -264,7 +272,7 @@ class Connection(Channel, asyncio.BufferedProtocol):
             UnicodeDecodeError: if ``decode`` is True and a binary message is not UTF-8.
         """
         session, messages = self.session, self._messages
-        if session.receiving is not None:
+        if self._is_receiving():
             raise self._concurrency_error("recv_streaming")
         while not messages:
             if self._lost:
@@ -408,7 +416,7 @@ class Connection(Channel, asyncio.BufferedProtocol):
     async def _receive_message(self) -> Data:
         """Receive the next message, whatever it takes."""
         session = self.session
-        if session.receiving is not None:
+        if self._is_receiving():
             raise self._concurrency_error("recv")
         while not session.ready():
             if self._lost:
@@ -418,6 +426,10 @@ class Connection(Channel, asyncio.BufferedProtocol):
         if session.stopped:
             self._refill()
         return message.take_all() if type(message) is Incoming else message  # type: ignore[return-value]
+
+    def _is_receiving(self) -> bool:
+        """Whether a coroutine is receiving, or has left a message unfinished."""
+        return self._waiter is not None or self.session.receiving is not None
 
     def _concurrency_error(self, method: str) -> ConcurrencyError:
         return ConcurrencyError(
@@ -610,18 +622,27 @@ class Connection(Channel, asyncio.BufferedProtocol):
         if len(chunks) == 1:
             self._write(chunks[0])
         else:
-            # A header and a large payload.
-            self._corked += chunks
-            self._corked_size += sum(map(len, chunks))
-            self._flush()
+            self._write_large(chunks)
 
     def _end_turn(self) -> None:
         self._in_turn = False
         if self._corked:
             self._flush()
 
-    def _write_large(self, chunks: list[bytes]) -> None:
-        """Do the same without joining what is large."""
+    def _write_large(self, chunks: Sequence[BytesLike]) -> None:
+        """Write a header and a large payload.
+
+        While messages are delivered, one may be held back: it is not copied, and leaves together
+        with what comes next.
+        """
+        hold = self._in_batch and self._corked_size < self.write_limit_high
+        self._corked += chunks
+        self._corked_size += sum(map(len, chunks))
+        if not hold:
+            self._flush()
+
+    def _write_chunks(self, chunks: list[BytesLike]) -> None:
+        """Do what ``_write_now()`` does, without joining what is large."""
         written = 0
         if self._is_direct():
             with contextlib.suppress(OSError):
@@ -730,13 +751,11 @@ class Connection(Channel, asyncio.BufferedProtocol):
     # Ending
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        kind = f"{type(transport).__module__}.{type(transport).__name__}"
+        self._attach(transport, DIRECT and kind in PLAIN_TRANSPORTS and sys.platform != "win32")
         # A limit of zero would have TLS wait for ever.
         high = max(self.write_limit_high, 1)
         self._transport.set_write_buffer_limits(high, self.write_limit_low)
-        kind = f"{type(transport).__module__}.{type(transport).__name__}"
-        if DIRECT and kind in PLAIN_TRANSPORTS and sys.platform != "win32":
-            self._fd = transport.get_extra_info("socket").fileno()
 
     def eof_received(self) -> None:
         """Take the end of the peer's stream; the transport then closes itself."""
@@ -745,7 +764,7 @@ class Connection(Channel, asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
             self._set_lost_exc(exc)
-        self._fd = -1
+        self._detach()
         self._finish()
         self._lost = True
         if self._timer is not None:
