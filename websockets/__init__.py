@@ -12,7 +12,7 @@ from .version import version as __version__
 
 _MODULES = {
     "asyncio.client": "ClientConnection connect unix_connect",
-    "asyncio.server": "Server ServerConnection serve unix_serve",
+    "asyncio.server": "Server ServerConnection broadcast serve unix_serve",
     "client": "ClientProtocol",
     "datastructures": "Headers HeadersLike MultipleValuesError",
     "exceptions": (

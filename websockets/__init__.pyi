@@ -8,6 +8,7 @@ from .asyncio.client import (
 from .asyncio.server import (
     Server,
     ServerConnection,
+    broadcast,
     serve,
     unix_serve,
 )
@@ -126,6 +127,7 @@ __all__ = [
     "TooManyFragments",
     "TooManyHeaders",
     "WebSocketException",
+    "broadcast",
     "connect",
     "serve",
     "unix_connect",

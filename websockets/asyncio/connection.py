@@ -16,6 +16,7 @@ from ..frames import BINARY, CONT, TEXT, CloseCode, Opcode
 from ..protocol import OPEN, Protocol, State
 from ..session import FragmentDecoder, Incoming, Session, Timeout, convert
 from ..typing import BytesLike, Data, DataLike, LoggerLike, Subprotocol
+from .broadcast import broadcast
 from .channel import DIRECT, Channel, Waiter
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..http11 import Request, Response
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "broadcast"]
 
 # How many buffers the kernel takes in one call, on any system.
 MAX_VECTOR = 16

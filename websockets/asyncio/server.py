@@ -21,10 +21,11 @@ from ..protocol import CLOSED, CONNECTING, OPEN
 from ..server import SWITCHING_PROTOCOLS, ServerProtocol
 from ..typing import LoggerLike, Origin, StatusLike, Subprotocol
 from ..utils import get_socket_name
+from .broadcast import broadcast
 from .client import check_compression
 from .connection import Connection
 
-__all__ = ["Server", "ServerConnection", "serve", "unix_serve"]
+__all__ = ["Server", "ServerConnection", "broadcast", "serve", "unix_serve"]
 
 Handler = Callable[["ServerConnection"], Awaitable[None]]
 ProcessRequest = Callable[
