@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from websockets.asyncio import channel
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK
 
@@ -503,6 +504,61 @@ async def test_closing_from_within_a_close() -> None:
         assert client.close_code == server.close_code == 4000
 
 
+async def test_closing_in_the_batch_that_brings_the_close_frame() -> None:
+    """The handler answers a message by `close`; the peer's close frame is right behind it."""
+    for ahead in range(4):
+        closed = []
+
+        async def handler(ws: ServerConnection, ahead: int = ahead, closed: Any = closed) -> None:
+            for _ in range(ahead + 1):
+                await ws.recv()
+            await asyncio.gather(ws.close(4000, "mine"), ws.close(4001), ws.wait_closed())
+            closed.append((ws.close_code, ws.close_reason))
+
+        async with serving(handler, close_timeout=0.5) as server, raw_client(server) as peer:
+            await peer.send(
+                client_frame(TEXT, b"x") * (ahead + 1)
+                + client_frame(CLOSE, close_payload(4002, "yours"))
+            )
+            peer.send_eof()
+            (answer,) = await peer.recv_frames_to_end()
+            # One close frame, whichever was first.
+            assert answer.close in [(4000, "mine"), (4002, "yours")]
+            await until(lambda closed=closed: closed)
+        assert closed == [(4002, "yours")]
+
+
+async def test_handlers_close_each_other() -> None:
+    """A delivery on one connection closes another, whose handler closes the first."""
+    members: dict[str, ServerConnection] = {}
+    ended = []
+
+    async def handler(ws: ServerConnection) -> None:
+        assert ws.request is not None
+        path = ws.request.path
+        members[path] = ws
+        other = "/two" if path == "/one" else "/one"
+        try:
+            async for _ in ws:
+                await members[other].close(4000, path)
+        finally:
+            await members[other].close(4001)
+            ended.append(path)
+
+    async with (
+        serving(handler, close_timeout=0.3) as server,
+        connecting(server, "/one") as one,
+        connecting(server, "/two") as two,
+    ):
+        await until(lambda: len(members) == 2)
+        await asyncio.gather(one.send("x"), two.send("x"))
+        for client in (one, two):
+            _, exc = await drain_messages(client)
+            assert exc.rcvd is not None
+            assert exc.rcvd.code in (4000, 4001)
+        await until(lambda: len(ended) == 2)
+
+
 async def test_handler_cancels_itself_while_being_delivered_to() -> None:
     finished = []
 
@@ -645,6 +701,47 @@ async def test_one_byte_at_a_time() -> None:
                 await peer.send(bytes([byte]))
                 await turns(2)
             assert (await peer.recv_frame()).payload == message
+
+
+# Interpreters to come
+
+
+class DeferringTask(asyncio.tasks._PyTask):  # type: ignore[name-defined,misc]
+    """A task that does not run when it is woken, but in the next turn of the event loop."""
+
+    def _Task__wakeup(self, future: Any) -> None:
+        late = super()._Task__wakeup
+        self.get_loop().call_soon(late, future, context=self.get_context())
+
+    if sys.version_info < (3, 12):
+
+        def get_context(self) -> contextvars.Context:
+            return self._context  # type: ignore[no-any-return]
+
+
+async def test_tasks_that_do_not_run_when_they_are_woken() -> None:
+    """Where the mechanism does not hold, it is left alone, and nothing is lost or reordered."""
+
+    def factory(loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> DeferringTask:
+        return DeferringTask(coro, loop=loop, **kwargs)
+
+    loop = asyncio.get_running_loop()
+    try:
+        async with serving(echo) as server:
+            loop.set_task_factory(factory)
+            async with raw_client(server) as peer:
+                for i in range(5):
+                    await peer.send_frame(TEXT, str(i).encode())
+                    assert (await peer.recv_frame()).payload == str(i).encode()
+                await peer.send(b"".join(client_frame(TEXT, str(i).encode()) for i in range(50)))
+                for i in range(50):
+                    assert (await peer.recv_frame()).payload == str(i).encode()
+                await peer.send_close()
+                await peer.recv_frame()
+            loop.set_task_factory(None)
+    finally:
+        loop.set_task_factory(None)
+        channel.set_direct(channel.DIRECT)
 
 
 # Noise
