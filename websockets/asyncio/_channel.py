@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import os
 import sys
 import weakref
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..codec import READ_SIZE, encode_frame, encode_header, text_buffer
@@ -24,7 +23,7 @@ from ..session import Incoming, Session
 if TYPE_CHECKING:
     from ..typing import BytesLike, Data
 
-__all__ = ["Channel", "Waiter", "set_direct"]
+__all__ = ["Channel", "set_direct", "wake"]
 
 # How many messages and frames are handled in one callback: other connections have their turn then.
 BATCH_SIZE = 256
@@ -38,6 +37,8 @@ else:
     current_task = _current_tasks.get
 
 _direct = True
+# Whether a wake-up has been seen to run its task.
+_proven = False
 
 # The buffers that the connections of an event loop receive into, one for each loop: what arrives is
 # parsed, or copied, before another connection is served.
@@ -58,117 +59,38 @@ def set_direct(direct: bool) -> None:
     _direct = direct
 
 
-class Waiter:
-    """An awaitable for one task at a time.
+def wake(future: asyncio.Future[None]) -> None:
+    """End a wait: resume the task now if that is possible, else in the next turn of the event loop.
 
-    It is not a future, but follows the same protocol, so that a task can await it. It carries no
-    result: awaiting it ends when :meth:`wake` is called, or with a cancellation.
+    Args:
+        future: what the task waits on.
     """
-
-    __slots__ = (
-        "_asyncio_future_blocking",
-        "_callback",
-        "_cancelled",
-        "_context",
-        "_done",
-        "_entered",
-        "_loop",
-        "_message",
-    )
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._asyncio_future_blocking = False
-        self._loop = loop
-        self._callback: Callable[[Waiter], object] | None = None
-        self._context: contextvars.Context | None = None
-        self._done = False
-        self._cancelled = False
-        self._message: object = None
-        self._entered = False
-
-    def wake(self) -> None:
-        """Resume the task: now if that is possible, else in the next turn of the event loop."""
-        global _direct
-        if self._done:
-            return
-        self._done = True
-        callback, context = self._callback, self._context
-        if callback is None:
-            return
+    global _direct, _proven
+    if future.done():
+        return
+    callbacks = future._callbacks
+    if _direct and callbacks is not None and len(callbacks) == 1:
+        callback, context = callbacks[0]
+        task = getattr(callback, "__self__", None)
+        loop = future.get_loop()
         # While a task is running, stepping another is an error.
-        if _direct and context is not None and current_task(self._loop) is None:
+        if isinstance(task, asyncio.Task) and current_task(loop) is None:
+            future.remove_done_callback(callback)
+            future.set_result(None)
             try:
-                context.run(callback, self)
+                context.run(callback, future)
             except RuntimeError:
                 # The context is entered already, by whoever called us.
-                if self._entered:
-                    raise
+                loop.call_soon(callback, future, context=context)
             except (KeyboardInterrupt, SystemExit) as exc:
                 # They leave the event loop, but some swallow them in a callback of a transport.
-                self._loop.call_soon(_raise, exc)
-                return
+                loop.call_soon(_raise, exc)
             else:
-                if not self._entered:
-                    # The wake-up did not run the task: this interpreter does it in another way.
-                    _direct = False
-                return
-        self._loop.call_soon(callback, self, context=context)
-
-    # What a task needs of a future
-
-    def __await__(self) -> Generator[Waiter, None, None]:
-        if not self._done:
-            self._asyncio_future_blocking = True
-            yield self
-        self.result()
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        return self._loop
-
-    def add_done_callback(
-        self,
-        callback: Callable[[Waiter], object],
-        *,
-        context: contextvars.Context | None = None,
-    ) -> None:
-        if self._done:
-            self._loop.call_soon(callback, self, context=context)
-        else:
-            self._callback, self._context = callback, context
-
-    def remove_done_callback(self, callback: Callable[[Waiter], object]) -> int:
-        if self._callback != callback:
-            return 0
-        self._callback = None
-        return 1
-
-    def cancel(self, msg: Any = None) -> bool:
-        """Cancel, as a task does with what it awaits."""
-        if self._done:
-            return False
-        self._done = self._cancelled = True
-        self._message = msg
-        if self._callback is not None:
-            self._loop.call_soon(self._callback, self, context=self._context)
-        return True
-
-    def done(self) -> bool:
-        return self._done
-
-    def cancelled(self) -> bool:
-        return self._cancelled
-
-    def result(self) -> None:
-        self._entered = True
-        if self._cancelled:
-            if self._message is None:
-                raise asyncio.CancelledError
-            raise asyncio.CancelledError(self._message)
-        if not self._done:
-            raise asyncio.InvalidStateError("Result is not set.")
-
-    def exception(self) -> None:
-        self.result()
+                if not _proven:
+                    # If it did not run the task, this interpreter does it in another way.
+                    _proven = _direct = task._fut_waiter is not future  # type: ignore[attr-defined]
+            return
+    future.set_result(None)
 
 
 def _raise(exc: BaseException) -> None:
@@ -235,7 +157,8 @@ class Channel:
         self._reader = protocol.reader
         self._messages = session.messages
         self._buffer = shared_buffer(self.loop)
-        self._waiter: Waiter | None = None  # what the task that receives waits on
+        # The future that the task that receives waits on.
+        self._waiter: asyncio.Future[None] | None = None
         self._reading_paused = False
         self._in_batch = False  # whether messages are being delivered
 
@@ -285,7 +208,7 @@ class Channel:
                 waiter = self._waiter
                 if waiter is not None and (session.ready() or session.receiving != "recv"):
                     # Waking comes last: the task may do anything.
-                    waiter.wake()
+                    wake(waiter)
                     if session.stopped and waiter is self._waiter:
                         # The task has its turn later; what comes next must not be before it.
                         budget = 0
@@ -305,7 +228,7 @@ class Channel:
         if session.receiving is None:
             if not messages and not session.stopped and not self._lost:
                 session.receiving = "recv"
-                self._waiter = waiter = Waiter(self.loop)
+                self._waiter = waiter = self.loop.create_future()
                 try:
                     await waiter
                 finally:

@@ -1,8 +1,7 @@
 import asyncio
-import contextvars
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterator
-from typing import Any, Self, final
+from collections.abc import Awaitable, Generator, Iterator
+from typing import Any, final
 
 from typing_extensions import disjoint_base
 
@@ -11,34 +10,13 @@ from ..protocol import Protocol
 from ..session import Message, Session
 from ..typing import BytesLike, Data
 
-__all__ = ["Channel", "Waiter", "set_direct"]
+__all__ = ["Channel", "set_direct", "wake"]
 
 BATCH_SIZE: int
 
 def shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview: ...
 def set_direct(direct: bool) -> None: ...
-
-@final
-class Waiter:
-    _asyncio_future_blocking: bool
-    def __new__(cls, loop: asyncio.AbstractEventLoop) -> Self: ...
-    def wake(self) -> None: ...
-    def __await__(self) -> Generator[Any, Any, Any]: ...
-    def __iter__(self) -> Iterator[Any]: ...
-    def __next__(self) -> Self: ...
-    def get_loop(self) -> asyncio.AbstractEventLoop: ...
-    def add_done_callback(
-        self,
-        callback: Callable[[Waiter], object],
-        *,
-        context: contextvars.Context | None = None,
-    ) -> None: ...
-    def remove_done_callback(self, callback: Callable[[Waiter], object]) -> int: ...
-    def cancel(self, msg: object = None) -> bool: ...
-    def done(self) -> bool: ...
-    def cancelled(self) -> bool: ...
-    def result(self) -> None: ...
-    def exception(self) -> None: ...
+def wake(future: asyncio.Future[None]) -> None: ...
 
 @final
 class NextMessage:
@@ -61,7 +39,7 @@ class Channel:
     _reader: FrameReader
     _messages: deque[Message]
     _buffer: memoryview
-    _waiter: Waiter | None
+    _waiter: asyncio.Future[None] | None
     _reading_paused: bool
     _in_batch: bool
 

@@ -85,7 +85,7 @@ cdef extern from *:
     bint has_anext(object type, object subtype)
     void inherit_anext(object type, object subtype)
 
-__all__ = ["Channel", "Waiter", "set_direct"]
+__all__ = ["Channel", "set_direct", "wake"]
 
 # How many messages and frames are handled in one callback: other connections have their turn then.
 BATCH_SIZE = 256
@@ -93,7 +93,7 @@ cdef Py_ssize_t _BATCH_SIZE = 256
 
 cdef Py_ssize_t _LARGE_PAYLOAD = LARGE_PAYLOAD
 
-cdef object CancelledError = asyncio.CancelledError
+cdef object Task = asyncio.Task
 cdef object current_task
 if sys.version_info >= (3, 12):
     current_task = asyncio.current_task
@@ -105,7 +105,7 @@ cdef bint _direct = True
 # Whether a wake-up has been seen to run its task.
 cdef bint _proven = False
 
-# A task that is woken with a real future does not ask for its result through Python; any will do.
+# What a task is woken with when it is to wait on the same future again and again.
 cdef object _done_future = asyncio.Future(loop=types.SimpleNamespace(get_debug=lambda: False))
 _done_future.set_result(None)
 
@@ -127,118 +127,47 @@ def set_direct(bint direct):
     _direct = direct
 
 
-@cython.final
-@cython.freelist(64)
-cdef class Waiter:
-    """An awaitable for one task at a time.
+def wake(future):
+    """End a wait: resume the task now if that is possible, else in the next turn of the event loop.
 
-    It is not a future, but follows the same protocol, so that a task can await it. It carries no
-    result: awaiting it ends when :meth:`wake` is called, or with a cancellation.
+    Args:
+        future: what the task waits on.
     """
-
-    cdef public bint _asyncio_future_blocking
-    cdef object _loop
-    cdef object _callback
-    cdef object _context
-    cdef bint _done
-    cdef bint _cancelled
-    cdef object _message
-    cdef bint _entered
-    # Whether it waits for the first message of an empty queue, and nothing else; the session has not
-    # been told that there is somebody who receives.
-    cdef bint _plain
-
-    def __cinit__(self, loop):
-        self._loop = loop
-
-    cpdef wake(self):
-        """Resume the task: now if that is possible, else in the next turn of the event loop."""
-        global _direct, _proven
-        if self._done:
-            return
-        self._done = True
-        callback, context = self._callback, self._context
-        if callback is None:
-            return
+    global _direct, _proven
+    if future.done():
+        return
+    callbacks = future._callbacks
+    if _direct and callbacks is not None and len(callbacks) == 1:
+        callback, context = callbacks[0]
+        task = getattr(callback, "__self__", None)
+        loop = future.get_loop()
         # While a task is running, stepping another is an error.
-        if _direct and context is not None and current_task(self._loop) is None:
-            try:
-                PyContext_Enter(context)
-            except RuntimeError:
-                pass  # it is entered already, by whoever called us
-            else:
-                try:
-                    callback(_done_future if _proven else self)
-                except (KeyboardInterrupt, SystemExit) as exc:
-                    # They leave the event loop, but some swallow them in a transport's callback.
-                    self._loop.call_soon(_raise, exc)
-                finally:
-                    PyContext_Exit(context)
-                if not _proven:
-                    # If it did not run the task, this interpreter does it in another way.
-                    _proven = _direct = self._entered
-                return
-        self._loop.call_soon(callback, self, context=context)
+        if isinstance(task, Task) and current_task(loop) is None:
+            future.remove_done_callback(callback)
+            future.set_result(None)
+            if not _step(callback, context, future, loop):
+                loop.call_soon(callback, future, context=context)
+            elif not _proven:
+                # If it did not run the task, this interpreter does it in another way.
+                _proven = _direct = task._fut_waiter is not future
+            return
+    future.set_result(None)
 
-    # What a task needs of a future
 
-    def __await__(self):
-        return self
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        if self._done:
-            self._check()
-            raise StopIteration
-        self._asyncio_future_blocking = True
-        return self
-
-    def get_loop(self):
-        return self._loop
-
-    def add_done_callback(self, callback, *, context=None):
-        if self._done:
-            self._loop.call_soon(callback, self, context=context)
-        else:
-            self._callback, self._context = callback, context
-
-    def remove_done_callback(self, callback):
-        if self._callback != callback:
-            return 0
-        self._callback = None
-        return 1
-
-    def cancel(self, msg=None):
-        """Cancel, as a task does with what it awaits."""
-        if self._done:
-            return False
-        self._done = self._cancelled = True
-        self._message = msg
-        if self._callback is not None:
-            self._loop.call_soon(self._callback, self, context=self._context)
-        return True
-
-    def done(self):
-        return self._done
-
-    def cancelled(self):
-        return self._cancelled
-
-    def result(self):
-        self._entered = True
-        self._check()
-
-    def exception(self):
-        self._check()
-
-    cdef int _check(self) except -1:
-        if self._cancelled:
-            raise CancelledError() if self._message is None else CancelledError(self._message)
-        if not self._done:
-            raise asyncio.InvalidStateError("Result is not set.")
-        return 0
+cdef bint _step(callback, context, future, loop) except -1:
+    """Run the wake-up of a task, unless its context is entered already, by whoever called us."""
+    try:
+        PyContext_Enter(context)
+    except RuntimeError:
+        return False
+    try:
+        callback(future)
+    except (KeyboardInterrupt, SystemExit) as exc:
+        # They leave the event loop, but some swallow them in a callback of a transport.
+        loop.call_soon(_raise, exc)
+    finally:
+        PyContext_Exit(context)
+    return True
 
 
 def _raise(exc):
@@ -273,9 +202,8 @@ cdef class NextMessage:
     cdef object _advance(self, PyObject** message):
         """Return what to wait on, or the message through the pointer."""
         cdef Channel channel = self._channel
-        cdef Waiter waiter = channel._waiter
         if self._stage == CREATED:
-            if waiter is None and channel.session.receiving is None:
+            if channel._waiter is None and channel.session.receiving is None:
                 if not channel._messages:
                     if not channel._lost and (channel._in_batch or not channel.session.stopped):
                         self._stage = WAITING
@@ -284,15 +212,14 @@ cdef class NextMessage:
                     return None
         elif self._stage == FINISHED:
             raise RuntimeError("cannot reuse already awaited coroutine")
-        elif waiter is not None and waiter._callback is not None and not waiter._done:
+        elif self._is_awaited():
             raise RuntimeError("coroutine is being awaited already")
         elif self._stage == WAITING:
-            if not waiter._done:
+            if not channel._woken and not channel._waiter.done():
                 # Whoever drives it is no task.
-                return next(waiter)
+                channel._waiter._asyncio_future_blocking = True
+                return channel._waiter
             self._stop_waiting()
-            if waiter._cancelled:
-                waiter._check()
             if channel._messages and self._take(message):
                 return None
         if self._stage != DELEGATED:
@@ -316,10 +243,17 @@ cdef class NextMessage:
     cdef int _stop_waiting(self) except -1:
         cdef Channel channel = self._channel
         if self._stage == WAITING:
-            if not channel._waiter._plain:
+            if not channel._waits_plainly:
                 channel.session.receiving = None
             channel._waiter = None
+            channel._waits_plainly = channel._woken = False
         return 0
+
+    cdef bint _is_awaited(self) except -1:
+        waiter = self._channel._waiter
+        if waiter is None or self._channel._woken:
+            return False
+        return bool(waiter._callbacks) and not waiter.done()
 
     cdef object _send_on(self, PyObject** message, exc=None):
         """Let the connection's coroutine go on."""
@@ -424,7 +358,12 @@ cdef class Channel:
     cdef readonly object _messages
     cdef Py_ssize_t _room  # in the empty queue
     cdef readonly object _buffer
-    cdef public Waiter _waiter  # what the task that receives waits on
+    cdef public object _waiter  # the future that the task that receives waits on
+    # Whether it waits for the first message of an empty queue, and nothing else: the session has not
+    # been told that there is somebody who receives.
+    cdef bint _waits_plainly
+    cdef object _future  # what it waits on then, again and again
+    cdef bint _woken  # whether the task was resumed, that future being pending still
     cdef int _read_fd  # descriptor to read from
     cdef public bint _reading_paused
     cdef readonly bint _in_batch  # whether messages are being delivered
@@ -515,15 +454,14 @@ cdef class Channel:
         """Read what has arrived, answer control frames, and deliver messages."""
         session, protocol = self.session, self.protocol
         cdef Py_ssize_t budget = _BATCH_SIZE
-        cdef Waiter waiter
         cdef list messages
         cdef bint short, stopped = False
         self._in_batch = True
         try:
             while True:
                 waiter = self._waiter
-                short = waiter is not None and waiter._plain and not waiter._done
-                if short and protocol.plain:
+                short = self._waits_plainly and not self._messages and protocol.plain
+                if short:
                     # What session.read() does where messages come whole and the queue is empty.
                     messages = self._reader.read_messages(min(budget, self._room))
                     stopped = not self._reader.starved
@@ -539,11 +477,9 @@ cdef class Channel:
                         else:
                             self._messages.extend(messages)
                         messages = None  # nobody but the receiver is to hold on to them
-                else:
-                    short = False
                 if not short:
-                    if waiter is not None and waiter._plain:
-                        waiter._plain = False
+                    if self._waits_plainly:
+                        self._waits_plainly = False
                         session.receiving = "recv"
                     budget = session.read(budget)
                     stopped = session.stopped
@@ -554,7 +490,7 @@ cdef class Channel:
                         waiter = None
                 if waiter is not None:
                     # Waking comes last: the task may do anything.
-                    waiter.wake()
+                    self._wake(waiter)
                     if stopped and waiter is self._waiter:
                         # The task has its turn later; what comes next must not be before it.
                         budget = 0
@@ -569,12 +505,30 @@ cdef class Channel:
         if stopped or self._reading_paused:
             self._settle(budget <= 0)
 
-    cdef Waiter _wait_for_message(self):
+    cdef object _wait_for_message(self):
         """Return what to wait on for the first message of an empty queue."""
-        cdef Waiter waiter = Waiter.__new__(Waiter, self.loop)
-        waiter._plain = waiter._asyncio_future_blocking = True
-        self._waiter = waiter
-        return waiter
+        if self._future is None or self._future.done():
+            self._future = self.loop.create_future()
+        self._future._asyncio_future_blocking = True
+        self._waiter = self._future
+        self._waits_plainly = True
+        return self._future
+
+    cdef int _wake(self, waiter) except -1:
+        """Do what ``wake()`` does, but leave the future pending where that is possible."""
+        if _direct and _proven and waiter is self._future and not waiter.done():
+            callbacks = waiter._callbacks
+            if callbacks is not None and len(callbacks) == 1 and current_task(self.loop) is None:
+                callback, context = callbacks[0]
+                waiter.remove_done_callback(callback)
+                self._woken = True
+                if not _step(callback, context, _done_future, self.loop):
+                    self._woken = False
+                    waiter.set_result(None)
+                    self.loop.call_soon(callback, waiter, context=context)
+                return 0
+        wake(waiter)
+        return 0
 
     def __anext__(self):
         return next_message(self, True)

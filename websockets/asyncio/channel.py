@@ -10,17 +10,17 @@ import os
 
 from ..codec import IMPLEMENTATION
 
-__all__ = ["DIRECT", "Channel", "Waiter"]
+__all__ = ["DIRECT", "Channel", "wake"]
 
 try:
     if IMPLEMENTATION != "compiled":
         raise ImportError
-    from ._speedups import Channel, Waiter, set_direct
+    from ._speedups import Channel, set_direct, wake
 except ImportError:  # each extension is optional
     from ._channel import (  # type: ignore[assignment]
         Channel,
-        Waiter,
         set_direct,
+        wake,
     )
 
 DIRECT = os.environ.get("WEBSOCKETS_DIRECT_DELIVERY", "1") != "0"

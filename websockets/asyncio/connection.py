@@ -9,7 +9,7 @@ import sys
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ..exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
 from ..frames import BINARY, CONT, TEXT, CloseCode, Opcode
@@ -17,7 +17,7 @@ from ..protocol import OPEN, Protocol, State
 from ..session import FragmentDecoder, Incoming, Session, Timeout, convert
 from ..typing import BytesLike, Data, DataLike, LoggerLike, Subprotocol
 from .broadcast import broadcast
-from .channel import DIRECT, Channel, Waiter
+from .channel import DIRECT, Channel, wake
 
 if TYPE_CHECKING:
     import uuid
@@ -445,7 +445,7 @@ class Connection(Channel, asyncio.BufferedProtocol):
         if session.stopped:
             # It may have stopped for fragments of the very message that is awaited.
             self._refill()
-        self._waiter = waiter = Waiter(self.loop)
+        self._waiter = waiter = self.loop.create_future()
         try:
             await waiter
         finally:
@@ -784,7 +784,7 @@ class Connection(Channel, asyncio.BufferedProtocol):
             release(waiter)
         self._lost_waiters.clear()
         if self._waiter is not None:
-            self._waiter.wake()
+            wake(self._waiter)
 
     def _finish(self) -> None:
         """Read to the end what has arrived, whatever the queue holds, then end the protocol."""
