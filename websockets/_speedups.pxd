@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""What other extensions see of the frame codec: the reader, without the way through Python."""
+"""What other extensions see of the frame codec: the reader and the encoder, without the way through Python."""
 
 cimport cython
 from cpython.object cimport PyObject
@@ -12,6 +12,9 @@ cdef struct Utf8State:
     uint8_t low  # bounds of the next byte
     uint8_t high
     uint8_t seen[3]
+
+
+cpdef bytes encode_frame(int opcode, payload, bint masked, bint fin=*, int rsv=*)
 
 
 @cython.final

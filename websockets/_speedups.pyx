@@ -429,7 +429,7 @@ def encode_header(int opcode, length, bint masked, bint fin=True, int rsv=0):
     return header
 
 
-def encode_frame(int opcode, payload, bint masked, bint fin=True, int rsv=0):
+cpdef bytes encode_frame(int opcode, payload, bint masked, bint fin=True, int rsv=0):
     """Encode a whole frame, with a fresh masking key where one is due.
 
     Args:

@@ -15,9 +15,9 @@ from cpython.ref cimport Py_XDECREF
 
 from libc.errno cimport EAGAIN, EINTR, errno
 
-from .._speedups cimport FrameReader
+from .._speedups cimport FrameReader, encode_frame
 
-from ..codec import READ_SIZE, encode_frame, encode_header, text_buffer
+from ..codec import READ_SIZE, encode_header, text_buffer
 from ..exceptions import ConnectionClosedOK
 from ..protocol import CONNECTING, LARGE_PAYLOAD
 
@@ -94,12 +94,11 @@ cdef Py_ssize_t _BATCH_SIZE = 256
 cdef Py_ssize_t _LARGE_PAYLOAD = LARGE_PAYLOAD
 
 cdef object Task = asyncio.Task
-cdef object current_task
-if sys.version_info >= (3, 12):
-    current_task = asyncio.current_task
-else:
-    # The same, without a function in Python around it.
-    current_task = asyncio.tasks._current_tasks.get
+cdef object current_task = asyncio.current_task
+# From this dictionary it takes the task, in versions where it is a function in Python.
+cdef dict current_tasks = None
+if sys.version_info < (3, 12):
+    current_tasks = asyncio.tasks._current_tasks
 
 cdef bint _direct = True
 # Whether a wake-up has been seen to run its task.
@@ -127,6 +126,13 @@ def set_direct(bint direct):
     _direct = direct
 
 
+cdef inline bint is_idle(loop) except -1:
+    """Whether no task of an event loop is running: then another may be stepped."""
+    if current_tasks is not None:
+        return loop not in current_tasks
+    return current_task(loop) is None
+
+
 def wake(future):
     """End a wait: resume the task now if that is possible, else in the next turn of the event loop.
 
@@ -141,8 +147,7 @@ def wake(future):
         callback, context = callbacks[0]
         task = getattr(callback, "__self__", None)
         loop = future.get_loop()
-        # While a task is running, stepping another is an error.
-        if isinstance(task, Task) and current_task(loop) is None:
+        if isinstance(task, Task) and is_idle(loop):
             future.remove_done_callback(callback)
             future.set_result(None)
             if not _step(callback, context, future, loop):
@@ -219,7 +224,13 @@ cdef class NextMessage:
                 # Whoever drives it is no task.
                 channel._waiter._asyncio_future_blocking = True
                 return channel._waiter
+            if channel._handed is not None:
+                message[0] = _new_reference(channel._handed)
+                channel._handed = None
             self._stop_waiting()
+            if message[0] is not NULL:
+                self._stage = FINISHED
+                return None
             if channel._messages and self._take(message):
                 return None
         if self._stage != DELEGATED:
@@ -245,6 +256,9 @@ cdef class NextMessage:
         if self._stage == WAITING:
             if not channel._waits_plainly:
                 channel.session.receiving = None
+            channel._put_back()
+            if not channel._woken:
+                channel._future = None  # it is done
             channel._waiter = None
             channel._waits_plainly = channel._woken = False
         return 0
@@ -363,6 +377,7 @@ cdef class Channel:
     # been told that there is somebody who receives.
     cdef bint _waits_plainly
     cdef object _future  # what it waits on then, again and again
+    cdef object _handed  # the message that it is resumed for, past the queue
     cdef bint _woken  # whether the task was resumed, that future being pending still
     cdef int _read_fd  # descriptor to read from
     cdef public bint _reading_paused
@@ -473,7 +488,7 @@ cdef class Channel:
                         if not messages:
                             waiter = None
                         elif len(messages) == 1:
-                            self._messages.append(messages[0])
+                            self._handed = messages[0]
                         else:
                             self._messages.extend(messages)
                         messages = None  # nobody but the receiver is to hold on to them
@@ -490,8 +505,7 @@ cdef class Channel:
                         waiter = None
                 if waiter is not None:
                     # Waking comes last: the task may do anything.
-                    self._wake(waiter)
-                    if stopped and waiter is self._waiter:
+                    if not self._wake(waiter) and stopped:
                         # The task has its turn later; what comes next must not be before it.
                         budget = 0
                 if not stopped or budget <= 0 or session.full():
@@ -507,27 +521,40 @@ cdef class Channel:
 
     cdef object _wait_for_message(self):
         """Return what to wait on for the first message of an empty queue."""
-        if self._future is None or self._future.done():
+        if self._future is None:
             self._future = self.loop.create_future()
         self._future._asyncio_future_blocking = True
         self._waiter = self._future
         self._waits_plainly = True
         return self._future
 
-    cdef int _wake(self, waiter) except -1:
-        """Do what ``wake()`` does, but leave the future pending where that is possible."""
-        if _direct and _proven and waiter is self._future and not waiter.done():
-            callbacks = waiter._callbacks
-            if callbacks is not None and len(callbacks) == 1 and current_task(self.loop) is None:
+    cdef bint _wake(self, waiter) except -1:
+        """Do what ``wake()`` does, but leave the future pending where that is possible.
+
+        Return whether the task was resumed.
+        """
+        if _direct and _proven and waiter is self._future:
+            callbacks = waiter._callbacks  # None if it is done
+            if callbacks is not None and len(callbacks) == 1 and is_idle(self.loop):
                 callback, context = callbacks[0]
                 waiter.remove_done_callback(callback)
                 self._woken = True
-                if not _step(callback, context, _done_future, self.loop):
-                    self._woken = False
-                    waiter.set_result(None)
-                    self.loop.call_soon(callback, waiter, context=context)
-                return 0
+                if _step(callback, context, _done_future, self.loop):
+                    return True
+                self._woken = False
+                waiter.set_result(None)
+                self.loop.call_soon(callback, waiter, context=context)
+                self._put_back()
+                return False
+        self._put_back()
         wake(waiter)
+        return waiter is not self._waiter
+
+    cdef int _put_back(self) except -1:
+        """Put the message that was to be handed over into the queue."""
+        if self._handed is not None:
+            handed, self._handed = self._handed, None
+            self._messages.appendleft(handed)
         return 0
 
     def __anext__(self):
