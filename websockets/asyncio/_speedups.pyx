@@ -380,6 +380,7 @@ cdef class Channel:
     cdef object _handed  # the message that it is resumed for, past the queue
     cdef bint _woken  # whether the task was resumed, that future being pending still
     cdef int _read_fd  # descriptor to read from
+    cdef bint _is_reader  # whether the event loop reads through this object
     cdef public bint _reading_paused
     cdef readonly bint _in_batch  # whether messages are being delivered
 
@@ -420,8 +421,10 @@ cdef class Channel:
             if (
                 self._in_python
                 and transport._read_ready_cb == transport._read_ready__get_buffer
-                and cls.get_buffer is Channel.get_buffer
-                and cls.buffer_updated is Channel.buffer_updated
+                and all(
+                    getattr(cls, name) is getattr(Channel, name)
+                    for name in ("get_buffer", "buffer_updated")
+                )
             ):
                 # What the transport calls when there is something to read, until it is closed or
                 # given another protocol.
@@ -452,6 +455,15 @@ cdef class Channel:
         """Do what asyncio's transport does when there is something to read."""
         cdef Py_buffer buffer
         cdef Py_ssize_t received
+        transport = self._transport
+        if transport._protocol is not self:
+            # The application has given it to another protocol.
+            type(transport)._read_ready(transport)
+            return
+        if not self._is_reader and not self.handshaking:
+            # From now on the event loop comes here without a detour, until reading is paused.
+            self._is_reader = True
+            transport._add_reader(self._read_fd, self._read_ready)
         room = self._reader.get_buffer(self._buffer)
         PyObject_GetBuffer(room, &buffer, PyBUF_WRITABLE)
         received = receive_now(self._read_fd, buffer.buf, buffer.len)
@@ -460,10 +472,10 @@ cdef class Channel:
             Channel.buffer_updated(self, received)
         elif received == 0:
             # The socket tells the end again.
-            self._transport._read_ready__get_buffer()
+            transport._read_ready__get_buffer()
         elif errno not in (EAGAIN, EINTR):
             error = OSError(errno, os.strerror(errno))
-            self._transport._fatal_error(error, "Fatal read error on socket transport")
+            transport._fatal_error(error, "Fatal read error on socket transport")
 
     cpdef _receive(self):
         """Read what has arrived, answer control frames, and deliver messages."""
