@@ -34,11 +34,13 @@ from ..helpers import (
     connecting,
     drain_messages,
     echo,
+    frame,
     noise,
     pair,
     raw_client,
     server_of_raw_client,
     serving,
+    stalled,
     turns,
     until,
     within,
@@ -391,6 +393,90 @@ async def test_large_and_small_messages_keep_their_order() -> None:
             assert (await peer.recv_frame()).payload == b"a" * size
             assert (await peer.recv_frame()).payload == b"b"
             assert (await peer.recv_frame()).payload == b"c" * size
+
+
+async def test_what_is_sent_in_one_turn_leaves_together() -> None:
+    """The first message leaves at once, and others of the same turn together, at its end."""
+    async with server_of_raw_client() as (server, peer):
+
+        def available() -> bytes:
+            try:
+                return peer.sock.recv(1000)
+            except BlockingIOError:
+                return b""
+
+        expected = [frame(TEXT, str(i).encode()) for i in range(4)]
+        for i in range(4):
+            await server.send(str(i))
+        # An event loop may keep the first one until the end of the turn, too.
+        at_once = available()
+        assert at_once in (b"", expected[0])
+        await turns()
+        assert at_once + available() == b"".join(expected)
+        await server.send("0")
+        await turns()
+        assert available() == expected[0]
+
+
+async def test_a_batch_holds_back_no_more_than_the_write_limit() -> None:
+    """A handler that answers one message with many has to wait for the peer, in a batch as well."""
+    total, size = 1000, 10_000
+    async with server_of_raw_client(small_buffers=True) as (server, peer):
+        sent = 0
+
+        async def answer() -> None:
+            nonlocal sent
+            async for _ in server:
+                for _ in range(total):
+                    await server.send(b"x" * size)
+                    sent += 1
+
+        answering = asyncio.create_task(answer())
+        await turns()
+        await peer.send_frame(TEXT, b"go")
+        assert await stalled(answering, lambda: sent)
+        assert 0 < sent < total / 2
+        for _ in range(total):
+            assert (await peer.recv_frame()).payload == b"x" * size
+        await peer.send_close()
+        await peer.recv_frame()
+        await within(answering)
+
+
+async def test_nothing_is_written_behind_the_end_of_the_transport() -> None:
+    """The application has closed it: what is sent in the same turn goes nowhere."""
+    async with server_of_raw_client() as (server, peer):
+        server.transport.close()
+        await server.send("too late")
+        assert await peer.read_to_end() == b""
+
+
+@pytest.mark.parametrize("waits_in_between", [False, True])
+async def test_what_comes_behind_a_message_has_its_effect_later(waits_in_between: bool) -> None:
+    """A message is answered before the close frame in the same read ends the connection.
+
+    The message arrives inside a task, so that its receiver has its turn later.
+    """
+    async with server_of_raw_client() as (server, peer):
+        answered = []
+
+        async def answer() -> None:
+            async for message in server:
+                if waits_in_between:
+                    await asyncio.create_task(asyncio.sleep(0))
+                answered.append((message, server.state.name))
+                if server.state.name == "OPEN":
+                    await server.send(message)
+
+        answering = asyncio.create_task(answer())
+        await turns()
+        server.data_received(client_frame(TEXT, b"x") + client_frame(CLOSE, close_payload(1000)))
+        await within(answering)
+        if not waits_in_between:
+            assert answered == [("x", "OPEN")]
+            assert (await peer.recv_frame()).payload == b"x"
+        assert [message for message, _ in answered] == ["x"]
+        assert (await peer.recv_frame()).close == (1000, "")
 
 
 async def test_answers_do_not_wait_for_more_input() -> None:

@@ -28,6 +28,7 @@ from ..helpers import (
     port_of,
     raw_client,
     request_bytes,
+    server_of_raw_client,
     serving,
     turns,
     until,
@@ -402,6 +403,25 @@ async def test_reading_stops_inside_a_batch(secure: bool, tls: TLS) -> None:
         writer.transport.abort()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
+
+
+@pytest.mark.parametrize("receive", [anext, ServerConnection.recv])
+async def test_reading_goes_on_before_the_queue_is_empty(
+    receive: Callable[[ServerConnection], Any],
+) -> None:
+    """It does so at the lower one of the queue's limits, whichever way messages are taken."""
+    async with server_of_raw_client(max_queue=(8, 4)) as (server, peer):
+        await peer.send(b"".join(client_frame(TEXT, str(i).encode()) for i in range(20)))
+        await until(lambda: not server.transport.is_reading())
+        for i in range(3):
+            assert await receive(server) == str(i)
+            await turns()
+            assert len(server.session.messages) == 8 - i - 1
+        assert await receive(server) == "3"
+        await turns()
+        assert len(server.session.messages) == 8
+        for i in range(4, 20):
+            assert await within(receive(server)) == str(i)
 
 
 async def test_an_application_stops_reading_inside_a_batch() -> None:
