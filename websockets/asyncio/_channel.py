@@ -40,17 +40,31 @@ _direct = True
 # Whether a wake-up has been seen to run its task.
 _proven = False
 
-# The buffers that the connections of an event loop receive into, one for each loop: what arrives is
-# parsed, or copied, before another connection is served.
-_shared_buffers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview]
-_shared_buffers = weakref.WeakKeyDictionary()
+# What the connections of an event loop have in common: the buffer that they receive into, as what
+# arrives is parsed, or copied, before another connection is served; and those of them that have
+# written in this turn of the loop.
+Shared = tuple[memoryview, list["Channel"]]
+_shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Shared] = weakref.WeakKeyDictionary()
 
 
-def shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
-    buffer = _shared_buffers.get(loop)
-    if buffer is None:
-        buffer = _shared_buffers[loop] = memoryview(bytearray(READ_SIZE))
-    return buffer
+def shared(loop: asyncio.AbstractEventLoop) -> Shared:
+    common = _shared.get(loop)
+    if common is None:
+        common = _shared[loop] = memoryview(bytearray(READ_SIZE)), []
+    return common
+
+
+def end_turn(writers: list[Channel]) -> None:
+    """Write what was held back since each of them wrote in this turn of the event loop."""
+    try:
+        while writers:
+            channel = writers.pop()
+            channel._in_turn = False
+            if channel._corked:
+                channel._flush()
+    finally:
+        if writers:  # one of them failed
+            channel.loop.call_soon(end_turn, writers)
 
 
 def set_direct(direct: bool) -> None:
@@ -115,6 +129,7 @@ class Channel:
         "_corked",
         "_corked_size",
         "_fd",
+        "_heard",
         "_in_batch",
         "_in_python",
         "_in_turn",
@@ -123,6 +138,7 @@ class Channel:
         "_reader",
         "_reading_paused",
         "_transport",
+        "_turn",
         "_waiter",
         "_write_paused",
         "handshaking",
@@ -139,7 +155,6 @@ class Channel:
         def _act(self) -> None: ...
         def _refill(self) -> None: ...
         def _settle(self, spent: bool) -> None: ...
-        def _end_turn(self) -> None: ...
         def _write_large(self, chunks: Sequence[BytesLike]) -> None: ...
         def _write_chunks(self, chunks: list[BytesLike]) -> None: ...
 
@@ -156,10 +171,11 @@ class Channel:
         self.handshaking = protocol.state is CONNECTING
         self._reader = protocol.reader
         self._messages = session.messages
-        self._buffer = shared_buffer(self.loop)
+        self._buffer, self._turn = shared(self.loop)
         # The future that the task that receives waits on.
         self._waiter: asyncio.Future[None] | None = None
         self._reading_paused = False
+        self._heard = False  # whether anything has arrived since the timer last looked
         self._in_batch = False  # whether messages are being delivered
 
         # Sending
@@ -192,7 +208,7 @@ class Channel:
             self._receive_handshake(bytes(self._buffer[:nbytes]))
         elif not self.protocol.ended:
             self._reader.buffer_updated(self._buffer, nbytes)
-            self.session.heard = True
+            self._heard = True
             self._receive()
 
     def _receive(self) -> None:
@@ -280,7 +296,9 @@ class Channel:
                 self._flush()
         else:
             self._in_turn = True
-            self.loop.call_soon(self._end_turn)
+            if not self._turn:
+                self.loop.call_soon(end_turn, self._turn)
+            self._turn.append(self)
             self._write_now(data)
 
     def _flush(self) -> None:

@@ -14,7 +14,8 @@ __all__ = ["Channel", "set_direct", "wake"]
 
 BATCH_SIZE: int
 
-def shared_buffer(loop: asyncio.AbstractEventLoop) -> memoryview: ...
+def shared(loop: asyncio.AbstractEventLoop) -> tuple[memoryview, list[Channel]]: ...
+def end_turn(writers: list[Channel]) -> None: ...
 def set_direct(direct: bool) -> None: ...
 def wake(future: asyncio.Future[None]) -> None: ...
 
@@ -41,6 +42,7 @@ class Channel:
     _buffer: memoryview
     _waiter: asyncio.Future[None] | None
     _reading_paused: bool
+    _heard: bool
     _in_batch: bool
 
     write_limit_high: int

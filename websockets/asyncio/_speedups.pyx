@@ -108,16 +108,31 @@ cdef bint _proven = False
 cdef object _done_future = asyncio.Future(loop=types.SimpleNamespace(get_debug=lambda: False))
 _done_future.set_result(None)
 
-# The buffers that the connections of an event loop receive into, one for each loop: what arrives is
-# parsed, or copied, before another connection is served.
-cdef object _shared_buffers = weakref.WeakKeyDictionary()
+# What the connections of an event loop have in common: the buffer that they receive into, as what
+# arrives is parsed, or copied, before another connection is served; and those of them that have
+# written in this turn of the loop.
+cdef object _shared = weakref.WeakKeyDictionary()
 
 
-def shared_buffer(loop):
-    buffer = _shared_buffers.get(loop)
-    if buffer is None:
-        buffer = _shared_buffers[loop] = memoryview(bytearray(READ_SIZE))
-    return buffer
+def shared(loop):
+    common = _shared.get(loop)
+    if common is None:
+        common = _shared[loop] = memoryview(bytearray(READ_SIZE)), []
+    return common
+
+
+def end_turn(list writers):
+    """Write what was held back since each of them wrote in this turn of the event loop."""
+    cdef Channel channel
+    try:
+        while writers:
+            channel = writers.pop()
+            channel._in_turn = False
+            if channel._corked:
+                Channel._flush(channel)
+    finally:
+        if writers:  # one of them failed
+            channel.loop.call_soon(end_turn, writers)
 
 
 def set_direct(bint direct):
@@ -210,7 +225,7 @@ cdef class NextMessage:
         if self._stage == CREATED:
             if channel._waiter is None and channel.session.receiving is None:
                 if not channel._messages:
-                    if not channel._lost and (channel._in_batch or not channel.session.stopped):
+                    if not channel._lost and (channel._in_batch or not channel._stopped):
                         self._stage = WAITING
                         return channel._wait_for_message()
                 elif self._take(message):
@@ -246,7 +261,7 @@ cdef class NextMessage:
             return False
         channel._messages.popleft()
         self._stage = FINISHED
-        if not channel._in_batch and channel.session.stopped:
+        if channel._stopped and not channel._in_batch:
             channel._refill()
         message[0] = _new_reference(first)
         return True
@@ -382,15 +397,21 @@ cdef class Channel:
     cdef int _read_fd  # descriptor to read from
     cdef bint _is_reader  # whether the event loop reads through this object
     cdef public bint _reading_paused
+    cdef public bint _heard  # whether anything has arrived since the timer last looked
+    cdef bint _stopped  # what session.stopped was set to last
     cdef readonly bint _in_batch  # whether messages are being delivered
 
     # Sending
     cdef bint _masks
     cdef readonly Py_ssize_t write_limit_high
     cdef public int _fd  # descriptor to write to without the transport's help, if that is safe
+    cdef object _get_write_buffer_size  # methods of the transport
+    cdef object _is_closing
+    cdef object _get_protocol
     cdef bint _in_python  # whether the transport is asyncio's, whose methods are in Python
     cdef public list _corked  # frames to leave in one write
     cdef public Py_ssize_t _corked_size
+    cdef list _turn  # those that have written in this turn of the event loop
     cdef public bint _in_turn  # whether something was written in this turn of the event loop
     cdef public bint _write_paused
 
@@ -402,7 +423,7 @@ cdef class Channel:
         self._reader = protocol.reader
         self._messages = session.messages
         self._room = _BATCH_SIZE if session.high is None else min(session.high, _BATCH_SIZE)
-        self._buffer = shared_buffer(self.loop)
+        self._buffer, self._turn = shared(self.loop)
         self._masks = protocol.masks
         self.write_limit_high = write_limit
         self._fd = self._read_fd = -1
@@ -416,6 +437,9 @@ cdef class Channel:
         self._transport = transport
         if plain:
             self._fd = transport.get_extra_info("socket").fileno()
+            self._get_write_buffer_size = transport.get_write_buffer_size
+            self._is_closing = transport.is_closing
+            self._get_protocol = transport.get_protocol
             self._in_python = type(transport).__module__ == "asyncio.selector_events"
             cls = type(self)
             if (
@@ -434,6 +458,7 @@ cdef class Channel:
     def _detach(self):
         """The transport has closed its socket: the descriptor may soon be another one's."""
         self._fd = -1
+        self._get_write_buffer_size = self._is_closing = self._get_protocol = None
         if self._read_fd >= 0:
             self._read_fd = -1
             self._transport._read_ready_cb = None
@@ -448,7 +473,7 @@ cdef class Channel:
             self._receive_handshake(bytes(self._buffer[:nbytes]))
         elif not self.protocol.ended:
             self._reader.buffer_updated(self._buffer, nbytes)
-            self.session.heard = True
+            self._heard = True
             Channel._receive(self)
 
     def _read_ready(self):
@@ -495,7 +520,8 @@ cdef class Channel:
                     if not messages and stopped:
                         short = False  # it is something else that comes next
                     else:
-                        session.stopped = stopped
+                        if stopped != self._stopped:
+                            self._stopped = session.stopped = stopped
                         budget -= len(messages)
                         if not messages:
                             waiter = None
@@ -509,7 +535,7 @@ cdef class Channel:
                         self._waits_plainly = False
                         session.receiving = "recv"
                     budget = session.read(budget)
-                    stopped = session.stopped
+                    stopped = self._stopped = session.stopped
                     if protocol.writes or session.pongs:
                         self._act()
                     waiter = self._waiter
@@ -611,7 +637,9 @@ cdef class Channel:
                 Channel._flush(self)
         else:
             self._in_turn = True
-            self.loop.call_soon(self._end_turn)
+            if not self._turn:
+                self.loop.call_soon(end_turn, self._turn)
+            self._turn.append(self)
             Channel._write_now(self, data)
 
     cpdef _flush(self):
@@ -657,9 +685,9 @@ cdef class Channel:
                 not transport._buffer and not transport._closing and transport._protocol is self
             )
         return (
-            not transport.get_write_buffer_size()
-            and not transport.is_closing()
-            and transport.get_protocol() is self
+            not self._get_write_buffer_size()
+            and not self._is_closing()
+            and self._get_protocol() is self
         )
 
 

@@ -460,7 +460,7 @@ class Connection(Channel, asyncio.BufferedProtocol):
             self._receive_handshake(bytes(data))
         elif not self.protocol.ended:
             self._reader.feed(data)
-            self.session.heard = True
+            self._heard = True
             self._receive()
 
     def _receive_handshake(self, data: bytes) -> None:
@@ -625,11 +625,6 @@ class Connection(Channel, asyncio.BufferedProtocol):
         else:
             self._write_large(chunks)
 
-    def _end_turn(self) -> None:
-        self._in_turn = False
-        if self._corked:
-            self._flush()
-
     def _write_large(self, chunks: Sequence[BytesLike]) -> None:
         """Write a header and a large payload.
 
@@ -727,6 +722,8 @@ class Connection(Channel, asyncio.BufferedProtocol):
     def _on_timer(self) -> None:
         self._timer = None
         now = self.loop.time()
+        if self._heard:
+            self.session.heard, self._heard = True, False
         timeout = self.session.expire(now)
         if timeout is Timeout.PING:
             self._send_keepalive(now)
