@@ -740,6 +740,57 @@ async def test_cancellation_is_not_swallowed_by_a_message(
     assert ran_on == []
 
 
+BEHIND = {
+    "a message": texts("two"),
+    "two messages": texts("two", "three"),
+    "a ping and a message": client_frame(PING, b"?") + texts("two"),
+    "fragments": client_frame(TEXT, b"t", fin=False) + client_frame(CONT, b"wo"),
+    "the end": client_frame(CLOSE, close_payload(1000)),
+}
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+@pytest.mark.parametrize("behind", BEHIND.values(), ids=list(BEHIND))
+@pytest.mark.parametrize("moment", ["inside a task", "in the context of the task"])
+@every_receiver
+async def test_arrivals_before_the_receiver_has_its_turn(
+    receiver: Callable[[Any], Any], moment: str, behind: bytes, cancelled: bool
+) -> None:
+    """A task that could not be resumed at once still gets the first message, others the rest."""
+    async with server_of_raw_client() as (ws, peer):
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+
+        async def receive() -> Any:
+            return await receiver(ws)
+
+        task = asyncio.create_task(receive(), context=context)
+        await turns(3)
+
+        def arrivals() -> None:
+            arrive(ws, texts("one"))
+            if cancelled:
+                task.cancel()
+            arrive(ws, behind)
+
+        if moment == "inside a task":
+            arrivals()
+        else:
+            loop.call_soon(arrivals, context=context)
+        await within(asyncio.wait([task]))
+        received = [] if task.cancelled() else [task.result()]
+        if behind == BEHIND["the end"]:
+            peer.send_eof()
+            received += [message async for message in ws]
+            assert received == ["one"]
+            return
+        count = 3 if behind == BEHIND["two messages"] else 2
+        while len(received) < count:
+            received.append(await within(receiver(ws)))
+        assert received == ["one", "two", "three"][:count]
+        await assert_sound(ws)
+
+
 @pytest.mark.parametrize("deadline", ["wait_for", "timeout"])
 @every_receiver
 async def test_deadline_in_the_turn_of_a_message(
