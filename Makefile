@@ -8,6 +8,7 @@
 #   make interop     against the released websockets and Node's ws (needs Node.js)
 #   make bench       how fast it is next to other libraries, half an hour (docs/performance.md)
 #   make bench-quick the core of that, in three minutes; ARGS="--only pipe64" for a part of it
+#   make fairness    what one connection that floods does to the others
 #   make profile     where the time of a message goes (benchmarks/profile.md)
 #   make clean       remove all of the above
 
@@ -26,7 +27,7 @@ requires = $(PY) -c 'import functools, sys, tomllib; print(*functools.reduce(dic
     sys.argv[1].split("."), tomllib.load(open("pyproject.toml", "rb"))))' $(1)
 
 .PHONY: all setup echo test test-all lint lint-style lint-types lint-stubs format wheel autobahn \
-    interop bench bench-quick bench-node profile clean
+    interop bench bench-quick bench-node fairness profile clean
 
 all: test
 
@@ -73,12 +74,16 @@ benchmarks/wsload: benchmarks/wsload.c
 echo: setup
 	$(PY) examples/echo.py
 
-# Once on each codec: which one is used is settled at import. Both runs are made, even if one fails.
+# Once on each codec: which one is used is settled at import; and without delivery on arrival. All
+# runs are made, even if one fails.
 test: setup
 	@failed=; for codec in $(CODECS); do \
 	  echo "== WEBSOCKETS_CODEC=$$codec"; \
 	  WEBSOCKETS_CODEC=$$codec $(PY) -m pytest $(ARGS) || failed="$$failed $$codec"; \
 	done; \
+	echo "== WEBSOCKETS_DIRECT_DELIVERY=0"; \
+	WEBSOCKETS_DIRECT_DELIVERY=0 $(PY) -m pytest $(or $(ARGS),tests/asyncio) \
+	|| failed="$$failed direct-delivery-off"; \
 	if [ -n "$$failed" ]; then echo "the tests failed on:$$failed"; exit 1; fi
 
 test-all:
@@ -130,6 +135,10 @@ bench-quick: $(BENCH_DEPS)
 bench-node:
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory .cache/node/.deps; \
 	else echo "there is no npm: Node's ws is left out"; fi
+
+# How long quiet connections wait while another one floods.
+fairness: setup $(PEERS)/.deps
+	$(PEERS)/bin/python benchmarks/fairness.py --output build/fairness $(ARGS)
 
 profile: setup $(PEERS)/.deps benchmarks/wsload
 	$(PEERS)/bin/python benchmarks/budget.py --output build/profile $(ARGS)

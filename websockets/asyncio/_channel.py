@@ -131,6 +131,7 @@ class Channel:
         "_fd",
         "_heard",
         "_in_batch",
+        "_in_libuv",
         "_in_python",
         "_in_turn",
         "_lost",
@@ -154,6 +155,7 @@ class Channel:
         async def _receive_message(self) -> Data: ...
         def _act(self) -> None: ...
         def _refill(self) -> None: ...
+        def _yield(self) -> None: ...
         def _settle(self, spent: bool) -> None: ...
         def _write_large(self, chunks: Sequence[BytesLike]) -> None: ...
         def _write_chunks(self, chunks: list[BytesLike]) -> None: ...
@@ -177,6 +179,7 @@ class Channel:
         self._reading_paused = False
         self._heard = False  # whether anything has arrived since the timer last looked
         self._in_batch = False  # whether messages are being delivered
+        self._in_libuv = False  # whether the transport is uvloop's
 
         # Sending
         self.write_limit_high = write_limit
@@ -190,6 +193,7 @@ class Channel:
     def _attach(self, transport: Any, plain: bool) -> None:
         """Use a transport, and its socket if it hands bytes on as they are."""
         self._transport = transport
+        self._in_libuv = type(transport).__module__ == "uvloop.loop"
         if plain:
             self._fd = transport.get_extra_info("socket").fileno()
             self._in_python = type(transport).__module__ == "asyncio.selector_events"
@@ -210,6 +214,9 @@ class Channel:
             self._reader.buffer_updated(self._buffer, nbytes)
             self._heard = True
             self._receive()
+            if self._in_libuv and nbytes == READ_SIZE:
+                # It reads one socket up to 32 times before it looks at others.
+                self._yield()
 
     def _receive(self) -> None:
         """Read what has arrived, answer control frames, and deliver messages."""

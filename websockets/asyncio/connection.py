@@ -497,6 +497,14 @@ class Connection(Channel, asyncio.BufferedProtocol):
             self._continuing = True
             self.loop.call_soon(self._continue)
 
+    def _yield(self) -> None:
+        """Let other connections have their turn, where the event loop would read on."""
+        if not self._reading_paused and not self._continuing and not self._lost:
+            if not self._transport.is_closing():
+                self._reading_paused = self._continuing = True
+                self._transport.pause_reading()
+                self.loop.call_soon(self._continue)
+
     def _settle(self, spent: bool) -> None:
         """Stop or resume reading from the transport, now that frames have been read.
 
