@@ -602,6 +602,10 @@ class Protocol:
             self._fail_parsing(exc, CloseCode.INVALID_DATA, reason)
         except PayloadTooBig as exc:
             self._fail_parsing(exc, CloseCode.MESSAGE_TOO_BIG, str(exc))
+        except Exception as exc:
+            # An extension's own; nothing behind it can be understood.
+            self.logger.error("parser failed", exc_info=True)
+            self._fail_parsing(exc, CloseCode.INTERNAL_ERROR, "")
 
     def _send_data(self, opcode: Opcode, data: BytesLike, fin: bool) -> None:
         self._check_state(OPEN)

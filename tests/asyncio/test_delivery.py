@@ -830,6 +830,30 @@ async def test_tasks_that_do_not_run_when_they_are_woken() -> None:
         channel.set_direct(channel.DIRECT)
 
 
+async def test_such_tasks_after_others() -> None:
+    """It has been seen to work, and then it does not: with room for one message, none is lost."""
+
+    def factory(loop: asyncio.AbstractEventLoop, coro: Any, **kwargs: Any) -> DeferringTask:
+        return DeferringTask(coro, loop=loop, **kwargs)
+
+    loop = asyncio.get_running_loop()
+    try:
+        async with serving(echo, max_queue=1) as server:
+            for make_task in (None, factory):
+                loop.set_task_factory(make_task)
+                async with raw_client(server) as peer:
+                    for count in (1, 1, 2, 3, 50):
+                        wire = [client_frame(TEXT, str(i).encode()) for i in range(count)]
+                        await peer.send(b"".join(wire))
+                        for i in range(count):
+                            assert (await peer.recv_frame()).payload == str(i).encode()
+                    await peer.send_close()
+                    await peer.recv_frame()
+    finally:
+        loop.set_task_factory(None)
+        channel.set_direct(channel.DIRECT)
+
+
 # Noise
 
 

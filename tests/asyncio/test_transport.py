@@ -5,6 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
+from websockets.exceptions import ConnectionClosedError
+from websockets.extensions.base import Extension
+from websockets.frames import Frame
+
 from ..helpers import TEXT, client_frame, server_of_raw_client, turns, until, within
 
 
@@ -77,3 +83,28 @@ async def test_nothing_is_read_from_a_transport_that_is_closing() -> None:
         await asyncio.wait([receiving])
         assert receiving.exception() is not None
         assert not ws.session.messages
+
+
+class Broken(Extension):
+    name = "broken"
+
+    def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
+        raise ValueError("broken")
+
+    def encode(self, frame: Frame) -> Frame:
+        return frame
+
+
+@pytest.mark.parametrize("behind", [b"", client_frame(TEXT, b"more")], ids=["alone", "and more"])
+async def test_an_error_of_an_extension_fails_the_connection(behind: bytes) -> None:
+    async with server_of_raw_client() as (ws, peer):
+        await exchange(ws, peer, "first")
+        receiving = asyncio.create_task(ws.recv())
+        await turns(3)
+        ws.protocol.extensions = [Broken()]
+        await peer.send(client_frame(TEXT, b"x") + behind)
+        with pytest.raises(ConnectionClosedError) as caught:
+            await within(receiving)
+        assert isinstance(caught.value.__cause__, ValueError)
+        assert caught.value.sent is not None
+        assert caught.value.sent.code == 1011

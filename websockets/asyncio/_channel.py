@@ -2,7 +2,8 @@
 
 Bytes arrive in the transport's callback, and the task that waits for a message is resumed inside
 that callback: a future would wake it through another turn of the event loop. What it sends
-meanwhile leaves in one write when the callback returns. ``_speedups.pyx`` has the same in Cython.
+meanwhile leaves in one write when the callback returns. ``_speedups.pyx`` has the same in Cython,
+and shorter ways through it for what is most usual.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import os
 import sys
 import weakref
+from collections import deque
 from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,22 +45,25 @@ _proven = False
 # What the connections of an event loop have in common: the buffer that they receive into, as what
 # arrives is parsed, or copied, before another connection is served; and those of them that have
 # written in this turn of the loop.
-Shared = tuple[memoryview, list["Channel"]]
+Shared = tuple[memoryview, deque["Channel"]]
 _shared: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Shared] = weakref.WeakKeyDictionary()
 
 
 def shared(loop: asyncio.AbstractEventLoop) -> Shared:
     common = _shared.get(loop)
     if common is None:
-        common = _shared[loop] = memoryview(bytearray(READ_SIZE)), []
+        for other, (_, writers) in list(_shared.items()):
+            if other.is_closed():
+                writers.clear()  # they would keep it alive
+        common = _shared[loop] = memoryview(bytearray(READ_SIZE)), deque()
     return common
 
 
-def end_turn(writers: list[Channel]) -> None:
+def end_turn(writers: deque[Channel]) -> None:
     """Write what was held back since each of them wrote in this turn of the event loop."""
     try:
         while writers:
-            channel = writers.pop()
+            channel = writers.popleft()
             channel._in_turn = False
             if channel._corked:
                 channel._flush()
@@ -82,7 +87,7 @@ def wake(future: asyncio.Future[None]) -> None:
     global _direct, _proven
     if future.done():
         return
-    callbacks = future._callbacks
+    callbacks = getattr(future, "_callbacks", None)
     if _direct and callbacks is not None and len(callbacks) == 1:
         callback, context = callbacks[0]
         task = getattr(callback, "__self__", None)
@@ -196,7 +201,9 @@ class Channel:
         self._in_libuv = type(transport).__module__ == "uvloop.loop"
         if plain:
             self._fd = transport.get_extra_info("socket").fileno()
-            self._in_python = type(transport).__module__ == "asyncio.selector_events"
+            self._in_python = type(transport).__module__ == "asyncio.selector_events" and all(
+                hasattr(transport, name) for name in ("_buffer", "_closing", "_protocol")
+            )
 
     def _detach(self) -> None:
         """The transport has closed its socket: the descriptor may soon be another one's."""
@@ -239,10 +246,12 @@ class Channel:
                     break
         finally:
             self._in_batch = False
-            # Whatever has happened: the next connection receives into the same buffer.
-            self._reader.keep()
-            if self._corked:
-                self._flush()
+            try:
+                # Whatever has happened: the next connection receives into the same buffer.
+                self._reader.keep()
+            finally:
+                if self._corked:
+                    self._flush()
         if session.stopped or self._reading_paused:
             self._settle(budget <= 0)
 
@@ -302,10 +311,10 @@ class Channel:
             if size >= self.write_limit_high:
                 self._flush()
         else:
-            self._in_turn = True
             if not self._turn:
                 self.loop.call_soon(end_turn, self._turn)
             self._turn.append(self)
+            self._in_turn = True
             self._write_now(data)
 
     def _flush(self) -> None:

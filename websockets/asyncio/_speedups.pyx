@@ -2,6 +2,7 @@
 """The way of a message between the transport and the task. ``_channel.py`` has it in Python."""
 
 import asyncio
+import collections
 import os
 import sys
 import types
@@ -12,7 +13,6 @@ from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
-
 from libc.errno cimport EAGAIN, EINTR, errno
 
 from .._speedups cimport FrameReader, encode_frame
@@ -89,17 +89,21 @@ __all__ = ["Channel", "set_direct", "wake"]
 
 # How many messages and frames are handled in one callback: other connections have their turn then.
 BATCH_SIZE = 256
-cdef Py_ssize_t _BATCH_SIZE = 256
+cdef Py_ssize_t _BATCH_SIZE = BATCH_SIZE
 
 cdef Py_ssize_t _LARGE_PAYLOAD = LARGE_PAYLOAD
 cdef Py_ssize_t _READ_SIZE = READ_SIZE
 
 cdef object Task = asyncio.Task
+cdef object type_of_types = type
 cdef object current_task = asyncio.current_task
 # From this dictionary it takes the task, in versions where it is a function in Python.
 cdef dict current_tasks = None
 if sys.version_info < (3, 12):
     current_tasks = asyncio.tasks._current_tasks
+
+# From 3.14 on, a task that waits is known to the future, until that future wakes it.
+cdef bint _reuse = sys.version_info < (3, 14)
 
 cdef bint _direct = True
 # Whether a wake-up has been seen to run its task.
@@ -118,16 +122,19 @@ cdef object _shared = weakref.WeakKeyDictionary()
 def shared(loop):
     common = _shared.get(loop)
     if common is None:
-        common = _shared[loop] = memoryview(bytearray(READ_SIZE)), []
+        for other, (_, writers) in list(_shared.items()):
+            if other.is_closed():
+                writers.clear()  # they would keep it alive
+        common = _shared[loop] = memoryview(bytearray(READ_SIZE)), collections.deque()
     return common
 
 
-def end_turn(list writers):
+def end_turn(writers):
     """Write what was held back since each of them wrote in this turn of the event loop."""
     cdef Channel channel
     try:
         while writers:
-            channel = writers.pop()
+            channel = writers.popleft()
             channel._in_turn = False
             if channel._corked:
                 Channel._flush(channel)
@@ -158,7 +165,7 @@ def wake(future):
     global _direct, _proven
     if future.done():
         return
-    callbacks = future._callbacks
+    callbacks = getattr(future, "_callbacks", None)
     if _direct and callbacks is not None and len(callbacks) == 1:
         callback, context = callbacks[0]
         task = getattr(callback, "__self__", None)
@@ -204,6 +211,7 @@ cdef enum:  # stages of what follows
 
 @cython.final
 @cython.freelist(64)
+@cython.no_gc_clear
 cdef class NextMessage:
     """A coroutine that receives the next message.
 
@@ -216,8 +224,12 @@ cdef class NextMessage:
     cdef int _stage
     cdef object _delegate
 
+    def __cinit__(self, Channel channel not None, bint iterating):
+        self._channel = channel
+        self._iterating = iterating
+
     def __dealloc__(self):
-        if self._stage == WAITING and self._channel is not None:
+        if self._stage == WAITING:
             self._stop_waiting()
 
     cdef object _advance(self, PyObject** message):
@@ -274,7 +286,7 @@ cdef class NextMessage:
                 channel.session.receiving = None
             channel._put_back()
             if not channel._woken:
-                channel._future = None  # it is done
+                channel._future = None  # it is done, or somebody may still wait on it
             channel._waiter = None
             channel._waits_plainly = channel._woken = False
         return 0
@@ -324,6 +336,8 @@ cdef class NextMessage:
         exc = type if value is None else value
         if isinstance(exc, type_of_types):
             exc = exc()
+        if self._stage == FINISHED:
+            raise RuntimeError("cannot reuse already awaited coroutine")
         if self._stage == DELEGATED:
             waiter = self._send_on(&message, exc)
             if message is NULL:
@@ -334,12 +348,9 @@ cdef class NextMessage:
 
     def close(self):
         self._stop_waiting()
-        if self._stage == DELEGATED:
+        stage, self._stage = self._stage, FINISHED
+        if stage == DELEGATED:
             self._delegate.close()
-        self._stage = FINISHED
-
-
-cdef object type_of_types = type
 
 
 cdef object _steal(PyObject* reference):
@@ -396,7 +407,7 @@ cdef class Channel:
     cdef object _handed  # the message that it is resumed for, past the queue
     cdef bint _woken  # whether the task was resumed, that future being pending still
     cdef int _read_fd  # descriptor to read from
-    cdef bint _is_reader  # whether the event loop reads through this object
+    cdef bint _is_reader  # whether the event loop was told to come here without a detour
     cdef public bint _reading_paused
     cdef public bint _heard  # whether anything has arrived since the timer last looked
     cdef bint _stopped  # what session.stopped was set to last
@@ -413,7 +424,7 @@ cdef class Channel:
     cdef bint _in_python  # whether the transport is asyncio's, whose methods are in Python
     cdef public list _corked  # frames to leave in one write
     cdef public Py_ssize_t _corked_size
-    cdef list _turn  # those that have written in this turn of the event loop
+    cdef object _turn  # those that have written in this turn of the event loop
     cdef public bint _in_turn  # whether something was written in this turn of the event loop
     cdef public bint _write_paused
 
@@ -443,10 +454,13 @@ cdef class Channel:
             self._get_write_buffer_size = transport.get_write_buffer_size
             self._is_closing = transport.is_closing
             self._get_protocol = transport.get_protocol
-            self._in_python = type(transport).__module__ == "asyncio.selector_events"
+            self._in_python = type(transport).__module__ == "asyncio.selector_events" and all(
+                hasattr(transport, name) for name in ("_buffer", "_closing", "_protocol")
+            )
             cls = type(self)
             if (
                 self._in_python
+                and hasattr(transport, "_read_ready_cb")
                 and transport._read_ready_cb == transport._read_ready__get_buffer
                 and all(
                     getattr(cls, name) is getattr(Channel, name)
@@ -486,6 +500,7 @@ cdef class Channel:
         """Do what asyncio's transport does when there is something to read."""
         cdef Py_buffer buffer
         cdef Py_ssize_t received
+        cdef int error
         transport = self._transport
         if transport._protocol is not self:
             # The application has given it to another protocol.
@@ -495,18 +510,26 @@ cdef class Channel:
             # From now on the event loop comes here without a detour, until reading is paused.
             self._is_reader = True
             transport._add_reader(self._read_fd, self._read_ready)
-        room = self._reader.get_buffer(self._buffer)
-        PyObject_GetBuffer(room, &buffer, PyBUF_WRITABLE)
-        received = receive_now(self._read_fd, buffer.buf, buffer.len)
-        PyBuffer_Release(&buffer)
-        if received > 0:
-            Channel.buffer_updated(self, received)
-        elif received == 0:
+        try:
+            room = self._reader.get_buffer(self._buffer)
+            PyObject_GetBuffer(room, &buffer, PyBUF_WRITABLE)
+            received = receive_now(self._read_fd, buffer.buf, buffer.len)
+            error = errno
+            PyBuffer_Release(&buffer)
+            if received > 0:
+                Channel.buffer_updated(self, received)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            transport._fatal_error(exc, "Fatal error: protocol.buffer_updated() call failed.")
+            return
+        if received == 0:
             # The socket tells the end again.
             transport._read_ready__get_buffer()
-        elif errno not in (EAGAIN, EINTR):
-            error = OSError(errno, os.strerror(errno))
-            transport._fatal_error(error, "Fatal read error on socket transport")
+        elif received < 0 and error not in (EAGAIN, EINTR):
+            transport._fatal_error(
+                OSError(error, os.strerror(error)), "Fatal read error on socket transport"
+            )
 
     cpdef _receive(self):
         """Read what has arrived, answer control frames, and deliver messages."""
@@ -556,10 +579,12 @@ cdef class Channel:
                     break
         finally:
             self._in_batch = False
-            # Whatever has happened: the next connection receives into the same buffer.
-            self._reader.keep()
-            if self._corked:
-                Channel._flush(self)
+            try:
+                # Whatever has happened: the next connection receives into the same buffer.
+                self._reader.keep()
+            finally:
+                if self._corked:
+                    Channel._flush(self)
         if stopped or self._reading_paused:
             self._settle(budget <= 0)
 
@@ -577,18 +602,22 @@ cdef class Channel:
 
         Return whether the task was resumed.
         """
-        if _direct and _proven and waiter is self._future:
+        if _reuse and _direct and _proven and waiter is self._future:
             callbacks = waiter._callbacks  # None if it is done
             if callbacks is not None and len(callbacks) == 1 and is_idle(self.loop):
                 callback, context = callbacks[0]
                 waiter.remove_done_callback(callback)
                 self._woken = True
-                if _step(callback, context, _done_future, self.loop):
+                stepped = _step(callback, context, _done_future, self.loop)
+                if not self._woken:
                     return True
+                # It has not come back here: whatever it was, it has its turn later.
                 self._woken = False
-                waiter.set_result(None)
-                self.loop.call_soon(callback, waiter, context=context)
                 self._put_back()
+                if not waiter.done():
+                    waiter.set_result(None)
+                if not stepped:
+                    self.loop.call_soon(callback, waiter, context=context)
                 return False
         self._put_back()
         wake(waiter)
@@ -602,11 +631,11 @@ cdef class Channel:
         return 0
 
     def __anext__(self):
-        return next_message(self, True)
+        return NextMessage(self, True)
 
     def _next_message(self):
         """Return an awaitable for the next message."""
-        return next_message(self, False)
+        return NextMessage(self, False)
 
     # Sending
 
@@ -642,10 +671,10 @@ cdef class Channel:
             if self._corked_size >= self.write_limit_high:
                 Channel._flush(self)
         else:
-            self._in_turn = True
             if not self._turn:
                 self.loop.call_soon(end_turn, self._turn)
             self._turn.append(self)
+            self._in_turn = True
             Channel._write_now(self, data)
 
     cpdef _flush(self):
@@ -695,10 +724,3 @@ cdef class Channel:
             and not self._is_closing()
             and self._get_protocol() is self
         )
-
-
-cdef NextMessage next_message(Channel channel, bint iterating):
-    cdef NextMessage awaitable = NextMessage.__new__(NextMessage)
-    awaitable._channel = channel
-    awaitable._iterating = iterating
-    return awaitable

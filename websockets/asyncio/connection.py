@@ -500,7 +500,8 @@ class Connection(Channel, asyncio.BufferedProtocol):
     def _yield(self) -> None:
         """Let other connections have their turn, where the event loop would read on."""
         if not self._reading_paused and not self._continuing and not self._lost:
-            if not self._transport.is_closing():
+            # The application may have paused reading itself.
+            if not self._transport.is_closing() and self._transport.is_reading():
                 self._reading_paused = self._continuing = True
                 self._transport.pause_reading()
                 self.loop.call_soon(self._continue)
@@ -529,7 +530,13 @@ class Connection(Channel, asyncio.BufferedProtocol):
     def _continue(self) -> None:
         """Go on with what has arrived, other connections having had their turn."""
         self._continuing = False
-        self._receive()
+        try:
+            self._receive()
+        except Exception as exc:
+            # As transports do with what their callbacks raise.
+            self._set_lost_exc(exc)
+            self._transport.abort()
+            raise
 
     def _act(self) -> None:
         """Write the protocol's answers, and hand pongs to those who wait for them."""
