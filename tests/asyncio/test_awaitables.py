@@ -1009,12 +1009,21 @@ async def echo_received(ws: ServerConnection) -> None:
             await ws.send(await ws.recv())
 
 
-async def test_recv_and_send_overridden() -> None:
+@pytest.mark.parametrize(
+    ("handler", "messages"),
+    [
+        pytest.param(echo_received, ["one", "two"], id="recv and send"),
+        pytest.param(echo_iterated, ["ONE", "TWO"], id="send under iteration"),
+    ],
+)
+async def test_recv_and_send_overridden(
+    handler: Callable[[ServerConnection], Any], messages: list[str]
+) -> None:
     async with (
-        serving(echo_received, create_connection=Shouting) as server,
+        serving(handler, create_connection=Shouting) as server,
         raw_client(server) as peer,
     ):
-        await peer.send(texts("one", "two"))
+        await peer.send(texts(*messages))
         assert (await peer.recv_frame()).payload == b"ONE"
         assert (await peer.recv_frame()).payload == b"TWO"
         (connection,) = server.connections
@@ -1047,21 +1056,6 @@ async def test_aiter_overridden() -> None:
         assert (await peer.recv_frame()).payload == b"first of all"
         await peer.send(texts("one"))
         assert (await peer.recv_frame()).payload == b"one"
-        await peer.send_close()
-        await peer.read_to_end()
-
-
-async def test_send_overridden_under_iteration() -> None:
-    async with (
-        serving(echo_iterated, create_connection=Shouting) as server,
-        raw_client(server) as peer,
-    ):
-        await peer.send(texts("ONE", "TWO"))
-        assert (await peer.recv_frame()).payload == b"ONE"
-        assert (await peer.recv_frame()).payload == b"TWO"
-        (connection,) = server.connections
-        assert isinstance(connection, Shouting)
-        assert connection.sent == 2
         await peer.send_close()
         await peer.read_to_end()
 

@@ -79,6 +79,30 @@ ONE = client_frame(TEXT)
 FLOODS = {"messages": ONE, "messages and pings": ONE + client_frame(PING)}
 
 
+class Taking:
+    """A handler that takes so many messages, and returns."""
+
+    def __init__(self, total: int, receiving: Callable[[Any], Any] = aiter) -> None:
+        self.total = total
+        self.receiving = receiving
+        self.taken = 0
+
+    async def __call__(self, ws: ServerConnection) -> None:
+        async for _ in self.receiving(ws):
+            self.taken += 1
+            if self.taken == self.total:
+                return
+
+    async def most(self) -> int:
+        """Wait for all; return how many it took in one turn of the event loop at most."""
+        most = 0
+        while self.taken < self.total:
+            before = self.taken
+            await asyncio.sleep(0)
+            most = max(most, self.taken - before)
+        return most
+
+
 @pytest.mark.parametrize("receiving", [iterate, receive, receive_in_tasks, stream])
 @pytest.mark.parametrize("max_queue", [16, None], ids=["bounded queue", "unbounded queue"])
 @pytest.mark.parametrize("flood", FLOODS.values(), ids=list(FLOODS))
@@ -89,14 +113,7 @@ async def test_messages_of_one_turn(
 ) -> None:
     """However much has arrived, the event loop goes round after a batch."""
     total = 5_000
-    taken = 0
-
-    async def handler(ws: ServerConnection) -> None:
-        nonlocal taken
-        async for _ in receiving(ws):
-            taken += 1
-            if taken == total:
-                return
+    handler = Taking(total, receiving)
 
     async with (
         serving(handler, max_queue=max_queue, close_timeout=0.1) as server,
@@ -104,11 +121,7 @@ async def test_messages_of_one_turn(
     ):
         sending = asyncio.create_task(peer.send(flood * total))
         swallowing = asyncio.create_task(peer.read_to_end())
-        most = 0
-        while taken < total:
-            before = taken
-            await asyncio.sleep(0)
-            most = max(most, taken - before)
+        most = await handler.most()
         assert most <= TURN
         await within(sending)
         swallowing.cancel()
@@ -126,14 +139,7 @@ async def test_messages_of_one_turn(
 async def test_frames_that_are_no_messages(wire: bytes) -> None:
     """Control frames and fragments are counted like messages."""
     total = 200
-    taken = 0
-
-    async def handler(ws: ServerConnection) -> None:
-        nonlocal taken
-        async for _ in ws:
-            taken += 1
-            if taken == total:
-                return
+    handler = Taking(total)
 
     async with (
         serving(handler, max_queue=None, close_timeout=0.1) as server,
@@ -141,11 +147,7 @@ async def test_frames_that_are_no_messages(wire: bytes) -> None:
     ):
         sending = asyncio.create_task(peer.send(wire * total))
         swallowing = asyncio.create_task(peer.read_to_end())
-        most = 0
-        while taken < total:
-            before = taken
-            await asyncio.sleep(0)
-            most = max(most, taken - before)
+        most = await handler.most()
         # The first of them may be the end of a message that began earlier.
         assert (most - 1) * 50 <= TURN
         await within(sending)
@@ -156,14 +158,7 @@ async def test_frames_that_are_no_messages(wire: bytes) -> None:
 async def test_messages_of_one_turn_over_tls(tls: TLS) -> None:
     """TLS hands on what it has decrypted piece by piece: the pieces make no more of it."""
     total = 20_000
-    taken = 0
-
-    async def handler(ws: ServerConnection) -> None:
-        nonlocal taken
-        async for _ in ws:
-            taken += 1
-            if taken == total:
-                return
+    handler = Taking(total)
 
     async with serving(handler, ssl=tls.server, close_timeout=0.1) as server:
         reader, writer = await asyncio.open_connection(
@@ -172,11 +167,7 @@ async def test_messages_of_one_turn_over_tls(tls: TLS) -> None:
         writer.write(request_bytes(port_of(server)))
         await within(reader.readuntil(b"\r\n\r\n"))
         writer.write(ONE * total)
-        most = 0
-        while taken < total:
-            before = taken
-            await asyncio.sleep(0)
-            most = max(most, taken - before)
+        most = await handler.most()
         assert most <= TURN
         writer.transport.abort()
         with contextlib.suppress(OSError):

@@ -568,7 +568,7 @@ cdef class Channel:
                     if protocol.writes or session.pongs:
                         self._act()
                     waiter = self._waiter
-                    if not (session.ready() or session.receiving != "recv"):
+                    if waiter is not None and session.receiving == "recv" and not session.ready():
                         waiter = None
                 if waiter is not None:
                     # Waking comes last: the task may do anything.
