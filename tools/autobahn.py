@@ -2,13 +2,15 @@
 Run the Autobahn|Testsuite against this library: as server and as client, on either codec.
 
 Prints a line a group, and fails unless every case is OK but those that are always INFORMATIONAL.
-A run of everything it knows how to run also writes the table into docs/conformance.md.
+With every group, and with the released library beside this one, it also writes the results into
+docs/conformance.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -18,11 +20,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "conformance.md"
+KEPT = ROOT / "build" / "autobahn"
 BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
 
 GROUPS = {
@@ -38,29 +42,45 @@ GROUPS = {
     12: "compression, same content",
     13: "compression, other parameters",
 }
-CORE = [1, 2, 3, 4, 5, 6, 7, 9, 10]
-COMPRESSION = [12, 13]
+CORE = [1, 2, 3, 4, 5, 6, 7, 9, 10]  # all but compression
 COLUMNS = ["OK", "NON-STRICT", "INFORMATIONAL", "FAILED", "UNIMPLEMENTED"]
 # The suite reports what it saw and judges nothing: 7.1.6 is a race between a close and the
 # 256 KiB before it, 7.13.* are close codes that RFC 6455 section 7.4.2 leaves undefined.
 ALWAYS_INFORMATIONAL = {"7.1.6", "7.13.1", "7.13.2"}
 
+RELEASED = "17.4"
+
 Results = dict[str, dict[str, Any]]
 
 
-def peer(codec: str, *arguments: str) -> subprocess.Popen[str]:
-    """Start this library's side and check that it is on the codec asked for."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "tools" / "autobahn_peer.py"), *arguments],
-        env={**os.environ, "WEBSOCKETS_CODEC": codec},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    found = read_line(process.stdout)
-    if found != codec:
-        stop(process)
-        raise SystemExit(f"asked for the {codec} codec, found {found!r}")
-    return process
+@dataclass(frozen=True)
+class Run:
+    """A run of the suite against one side of a library, this one or the released one."""
+
+    side: str
+    library: str  # a codec of this one, or the version of the released one
+    python: str = sys.executable
+
+    def __str__(self) -> str:
+        return f"{self.side}, {self.library}"
+
+    @property
+    def ours(self) -> bool:
+        return self.library != RELEASED
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the side under test and check that it is the library asked for."""
+        process = subprocess.Popen(
+            [self.python, str(ROOT / "tools" / "autobahn_peer.py"), self.side, *arguments],
+            env={**os.environ, "WEBSOCKETS_CODEC": self.library},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        found = read_line(process.stdout)
+        if found != self.library:
+            stop(process)
+            raise SystemExit(f"asked for {self.library}, found {found!r}")
+        return process
 
 
 def read_line(stream: IO[str] | None) -> str:
@@ -85,13 +105,15 @@ def logged(path: Path) -> Iterator[IO[bytes]]:
             raise
 
 
-def run_server(wstest: str, codec: str, cases: list[str], directory: Path, limit: float) -> None:
-    """Let the fuzzer, as a client, test a server of this library."""
-    server = peer(codec, "server")
+def run_server(run: Run, wstest: str, cases: list[str], directory: Path, limit: float) -> None:
+    """Let the fuzzer, as a client, test a server."""
+    server = run.start()
     try:
         spec = {
             "outdir": str(directory),
-            "servers": [{"agent": codec, "url": f"ws://127.0.0.1:{read_line(server.stdout)}"}],
+            "servers": [
+                {"agent": run.library, "url": f"ws://127.0.0.1:{read_line(server.stdout)}"}
+            ],
             "cases": cases,
             "exclude-cases": [],
             "exclude-agent-cases": {},
@@ -112,8 +134,8 @@ def run_server(wstest: str, codec: str, cases: list[str], directory: Path, limit
         stop(server)
 
 
-def run_client(wstest: str, codec: str, cases: list[str], directory: Path, limit: float) -> None:
-    """Let the fuzzer, as a server, test a client of this library."""
+def run_client(run: Run, wstest: str, cases: list[str], directory: Path, limit: float) -> None:
+    """Let the fuzzer, as a server, test a client."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     url = f"ws://127.0.0.1:{port}"
@@ -135,7 +157,7 @@ def run_client(wstest: str, codec: str, cases: list[str], directory: Path, limit
         )
         try:
             wait_for_port(port, fuzzer)
-            client = peer(codec, "client", url)
+            client = run.start(url)
             try:
                 if client.wait(limit):
                     raise SystemExit(f"the client failed, exit code {client.returncode}")
@@ -168,27 +190,97 @@ def counts(results: Results) -> list[int]:
     return [len(results), *(behaviors.pop(column, 0) for column in COLUMNS), unclean]
 
 
-def faults(results: Results) -> list[str]:
-    """Describe every case that is not as it must be."""
+def faults(results: Results) -> list[tuple[str, str]]:
+    """Return every case that is not as it must be, and what it is instead."""
     found = []
     for case, result in results.items():
         wanted = "INFORMATIONAL" if case in ALWAYS_INFORMATIONAL else "OK"
         if result["behavior"] != wanted:
-            found.append(f"{case}: {result['behavior']}")
+            found.append((case, result["behavior"]))
         if result["behaviorClose"] not in {"OK", "INFORMATIONAL"}:
-            found.append(f"{case}: close is {result['behaviorClose']}")
+            found.append((case, f"unclean close ({result['behaviorClose']})"))
     return found
 
 
-def table(runs: dict[str, Results], groups: list[int]) -> list[str]:
-    header = ["run", "group", "cases", *COLUMNS, "unclean close"]
-    lines = [header, ["---", "---", *["--:" for _ in header[2:]]]]
-    for name, results in runs.items():
-        for group in groups:
-            chosen = {case: r for case, r in results.items() if group_of(case) == group}
-            lines.append([name, f"{group} {GROUPS[group]}", *map(str, counts(chosen))])
-        lines.append([name, "all", *map(str, counts(results))])
+def summary(results: Results) -> str:
+    """Say how many cases are what."""
+    _, *numbers, unclean = counts(results)
+    found = [f"{n} {column}" for n, column in zip(numbers, COLUMNS, strict=True) if n]
+    return ", ".join([*found, f"{unclean} unclean"] if unclean else found)
+
+
+def of_group(results: Results, group: int) -> Results:
+    return {case: result for case, result in results.items() if group_of(case) == group}
+
+
+def table(runs: dict[Run, Results]) -> list[str]:
+    names = [str(run) if run.ours else f"{run.side}, websockets {run.library}" for run in runs]
+    lines = [["group", "cases", *names], ["---", "--:", *["---" for _ in names]]]
+    first = next(iter(runs.values()))
+    for group, name in GROUPS.items():
+        cells = [summary(of_group(results, group)) for results in runs.values()]
+        lines.append([f"{group} {name}", str(len(of_group(first, group))), *cells])
+    lines.append(["all", str(len(first)), *(summary(results) for results in runs.values())])
     return [f"| {' | '.join(line)} |\n" for line in lines]
+
+
+def shortened(cases: list[str]) -> str:
+    """List cases, those that follow one another as a range: 9.3.1 to 9.3.3."""
+    numbers = sorted([int(part) for part in case.split(".")] for case in cases)
+    ranges: list[list[list[int]]] = []
+    for number in numbers:
+        if ranges and number == [*ranges[-1][-1][:-1], ranges[-1][-1][-1] + 1]:
+            ranges[-1].append(number)
+        else:
+            ranges.append([number])
+    ends = [[".".join(map(str, end)) for end in (found[0], found[-1])] for found in ranges]
+    return ", ".join(first if first == last else f"{first} to {last}" for first, last in ends)
+
+
+def exceptions(run: Run, results: Results) -> str:
+    """Name the cases of a run that are not as they must be, by what they are."""
+    kinds = collections.defaultdict(list)
+    for case, fault in faults(results):
+        kinds[fault].append(case)
+    found = "; ".join(f"{fault} {shortened(cases)}" for fault, cases in kinds.items())
+    return f"- websockets {run.library}, {run.side}: {found or 'none'}.\n"
+
+
+def perform(run: Run, wstest: str, groups: list[int], cases: list[str] | None) -> Results:
+    """Run the suite. What the released library does cannot change: it is kept."""
+    kept = None
+    if not (run.ours or cases):
+        kept = KEPT / f"{run.library}-{run.side}-{'-'.join(map(str, groups))}.json"
+        if kept.exists():
+            print(f"{run}: {kept.relative_to(ROOT)} is there", flush=True)
+            found: Results = json.loads(kept.read_text())
+            return found
+    limit = 180.0 if groups == CORE else 3600.0  # seconds
+    run_side = {"server": run_server, "client": run_client}[run.side]
+    with tempfile.TemporaryDirectory() as directory:
+        wanted = cases or [f"{group}.*" for group in groups]
+        try:
+            run_side(run, wstest, wanted, Path(directory), limit)
+        except subprocess.TimeoutExpired:
+            raise SystemExit(f"{run}: not done after {limit:.0f} s") from None
+        results: Results
+        [results] = json.loads((Path(directory) / "index.json").read_text()).values()
+    ran = sorted({group_of(case) for case in results})
+    if not cases and ran != groups:
+        raise SystemExit(f"{run}: groups {groups} were asked for, {ran} ran")
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(results))
+    return results
+
+
+def report(run: Run, results: Results) -> None:
+    for group in sorted({group_of(case) for case in results}):
+        chosen = of_group(results, group)
+        print(f"{run!s:<17} group {group:>2}: {len(chosen):>3} cases: {summary(chosen)}")
+    for case, fault in faults(results):
+        print(f"{run!s:<17} {case}: {fault}")
+    sys.stdout.flush()
 
 
 def main() -> None:
@@ -198,44 +290,47 @@ def main() -> None:
     parser.add_argument("--codec", choices=["compiled", "pure"], help="only this codec")
     parser.add_argument("--side", choices=["server", "client"], help="only this side")
     parser.add_argument("--cases", help="only these, such as 6.4.*,7.1.5")
+    parser.add_argument(
+        "--released", metavar="PYTHON", help=f"also websockets {RELEASED}, which this Python has"
+    )
+    parser.add_argument("--only-released", action="store_true", help="nothing but that")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time (default: 1)")
     parser.add_argument("--check-only", action="store_true", help="do not write the document")
     options = parser.parse_args()
 
-    groups = CORE + COMPRESSION if options.all else CORE
-    cases = options.cases.split(",") if options.cases else [f"{group}.*" for group in groups]
-    limit = 1800.0 if options.all else 180.0  # seconds, for each run
-    sides = {"server": run_server, "client": run_client}
-    runs: dict[str, Results] = {}
-    failed = False
-    for side in [options.side] if options.side else sides:
-        for codec in [options.codec] if options.codec else ["compiled", "pure"]:
-            name = f"{side}, {codec}"
-            with tempfile.TemporaryDirectory() as directory:
-                try:
-                    sides[side](options.wstest, codec, cases, Path(directory), limit)
-                except subprocess.TimeoutExpired:
-                    raise SystemExit(f"{name}: not done after {limit:.0f} s") from None
-                [runs[name]] = json.loads((Path(directory) / "index.json").read_text()).values()
-            ran = sorted({group_of(case) for case in runs[name]})
-            if not options.cases and ran != groups:
-                raise SystemExit(f"{name}: groups {groups} were asked for, {ran} ran")
-            for group in ran:
-                chosen = {case: r for case, r in runs[name].items() if group_of(case) == group}
-                total, *numbers, unclean = counts(chosen)
-                pairs = zip([*COLUMNS, "unclean close"], [*numbers, unclean], strict=True)
-                text = ", ".join(f"{number} {column}" for column, number in pairs)
-                print(f"{name:<17} group {group:>2}: {total:>3} cases: {text}", flush=True)
-            for fault in faults(runs[name]):
-                failed = True
-                print(f"{name:<17} {fault}", flush=True)
+    sides = [options.side] if options.side else ["server", "client"]
+    codecs = [options.codec] if options.codec else ["compiled", "pure"]
+    runs = [Run(side, codec) for side in sides for codec in codecs]
+    if options.only_released:
+        runs = []
+    if options.released:
+        runs += [Run(side, RELEASED, options.released) for side in sides]
+    groups = list(GROUPS) if options.all else CORE
+    cases = options.cases.split(",") if options.cases else None
 
-    if not (options.check_only or options.codec or options.side or options.cases):
+    results: dict[Run, Results] = {}
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        futures = {pool.submit(perform, run, options.wstest, groups, cases): run for run in runs}
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                report(futures[future], future.result())
+                results[futures[future]] = future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    if any(faults(found) for run, found in results.items() if run.ours):
+        raise SystemExit("not conforming")
+
+    part = options.codec or options.side or options.cases or options.only_released
+    if options.all and options.released and not part and not options.check_only:
         before, _, rest = DOCUMENT.read_text().partition(BEGIN)
         _, _, after = rest.partition(END)
-        DOCUMENT.write_text("".join([before, BEGIN, *table(runs, groups), END, after]))
-    if failed:
-        raise SystemExit("not conforming")
-    print("conforming: every case OK, but those that are always INFORMATIONAL")
+        ordered = {run: results[run] for run in runs}
+        theirs = [exceptions(run, found) for run, found in ordered.items() if not run.ours]
+        lines = [*table(ordered), "\nNot OK there:\n\n", *theirs]
+        DOCUMENT.write_text("".join([before, BEGIN, *lines, END, after]))
+    if not options.only_released:
+        print("conforming: every case OK, but those that are always INFORMATIONAL")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """
-This library's side of the conformance suite (see autobahn.py).
+The side of the conformance suite that is under test (see autobahn.py).
 
 ``autobahn_peer.py server`` echoes on a port of its own choice; ``autobahn_peer.py client URL`` runs
-the cases of a fuzzing server. Each prints first which codec is in use.
+the cases of a fuzzing server. Each prints first which codec of this library is in use, or which
+version of the released one.
 """
 
 from __future__ import annotations
@@ -14,8 +15,13 @@ import sys
 from websockets.asyncio.client import connect
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import serve
-from websockets.codec import IMPLEMENTATION
 from websockets.exceptions import ConnectionClosed
+from websockets.version import version
+
+try:
+    from websockets.codec import IMPLEMENTATION as LIBRARY
+except ImportError:  # the released library has one for both
+    LIBRARY = version
 
 
 async def echo(websocket: Connection) -> None:
@@ -33,7 +39,7 @@ async def run_server() -> None:
 
 
 async def run_client(url: str) -> None:
-    agent = f"agent={IMPLEMENTATION}"
+    agent = f"agent={LIBRARY}"
     async with connect(f"{url}/getCaseCount") as websocket:
         count = int(await websocket.recv())
     for case in range(1, count + 1):
@@ -46,7 +52,7 @@ async def run_client(url: str) -> None:
 
 
 if __name__ == "__main__":
-    print(IMPLEMENTATION, flush=True)
+    print(LIBRARY, flush=True)
     if sys.argv[1:] == ["server"]:
         asyncio.run(run_server())
     else:
