@@ -50,6 +50,18 @@ ALWAYS_INFORMATIONAL = {"7.1.6", "7.13.1", "7.13.2"}
 
 RELEASED = "17.4"
 
+# The suite's own program, which would listen on every interface.
+FUZZING_SERVER = """
+from twisted.internet import tcp
+from autobahntestsuite import wstest
+AnyPort = tcp.Port
+class Port(AnyPort):
+    def __init__(self, port, factory, backlog=50, interface="", reactor=None):
+        AnyPort.__init__(self, port, factory, backlog, "127.0.0.1", reactor)
+tcp.Port = Port
+wstest.run()
+"""
+
 Results = dict[str, dict[str, Any]]
 
 
@@ -150,8 +162,11 @@ def run_client(run: Run, wstest: str, cases: list[str], directory: Path, limit: 
     spec_file.write_text(json.dumps(spec))
     with logged(directory / "fuzzer.log") as log:
         fuzzer = subprocess.Popen(
-            # No web page beside the WebSocket server: its port would be a fixed one.
-            [wstest, "-m", "fuzzingserver", "-s", str(spec_file), "-w", "0"],
+            [
+                *[str(Path(wstest).with_name("python")), "-c", FUZZING_SERVER],
+                # No web page beside the WebSocket server: its port would be a fixed one.
+                *["-m", "fuzzingserver", "-s", str(spec_file), "--webport", "0"],
+            ],
             stdout=log,
             stderr=subprocess.STDOUT,
         )
