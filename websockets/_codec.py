@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from .exceptions import PayloadTooBig, ProtocolError
 
 if TYPE_CHECKING:
-    from .typing import BytesLike, DataLike
+    from .typing import BytesLike, DataLike, Inflater
 
 __all__ = [
     "FrameReader",
@@ -41,6 +41,11 @@ READ_SIZE = 256 * 1024
 
 # How much of a fragmented text message is kept for the error that shows where it went bad.
 TEXT_CONTEXT = 1024 * 1024
+
+# A compressed payload may be larger than the limit for what it holds, by this part of it and this
+# many bytes: whatever a compressor is given, it needs less. What comes out is held to the limit.
+EXPANSION_PART = 8
+EXPANSION = 64
 
 
 def apply_mask(data: BytesLike, mask: BytesLike) -> bytes:
@@ -237,9 +242,14 @@ class FrameReader:
         extended: whether extensions are in use; may be set until the first read. Then reserved bits
             are handed on, text is not checked, as it is not text yet, and whoever decodes keeps
             ``message_size``.
+
+    Attributes:
+        inflater: what inflates messages whose first frame has RSV1 set (RFC 7692 section 6), if
+            permessage-deflate is the only extension; may be set until the first read.
     """
 
     __slots__ = (
+        "_compressed",
         "_error",
         "_fin",
         "_in_payload",
@@ -256,6 +266,7 @@ class FrameReader:
         "_source",
         "_validator",
         "extended",
+        "inflater",
         "message_size",
         "starved",
     )
@@ -272,6 +283,7 @@ class FrameReader:
         self._max_message = max_message
         self._max_fragment = max_fragment
         self.extended = extended
+        self.inflater: Inflater | None = None
 
         # Bytes fed and not parsed yet: _source[_position:].
         self._source = b""
@@ -291,6 +303,7 @@ class FrameReader:
 
         # The message being read: 0 between messages, else the opcode of its first frame.
         self._message_opcode = 0
+        self._compressed = False
         self.message_size = 0
         self._validator: Utf8Validator | None = None
 
@@ -443,8 +456,12 @@ class FrameReader:
         if masked != self._masked:
             # RFC 6455 section 5.1: clients mask, servers do not.
             raise ProtocolError("incorrect masking")
+        compressed = False
         if rsv and not self.extended:
-            raise ProtocolError("reserved bits must be 0")
+            # RFC 7692 section 6: RSV1 is set on the first frame of a message only.
+            compressed = rsv == 4 and self.inflater is not None and 0 < opcode < 8
+            if not compressed:
+                raise ProtocolError("reserved bits must be 0")
         if opcode >= 8:
             # RFC 6455 section 5.5
             if length > 125:
@@ -455,6 +472,7 @@ class FrameReader:
         elif opcode == 0:
             if self._message_opcode == 0:
                 raise ProtocolError("unexpected continuation frame")
+            compressed = self._compressed
         elif self._message_opcode != 0:
             raise ProtocolError("expected a continuation frame")
 
@@ -465,12 +483,12 @@ class FrameReader:
                 return False
             length = int.from_bytes(source[position : position + size], "big")
             position += size
-            self._check_size(length)
+            self._check_size(length, compressed)
             if length > LARGEST:
                 # RFC 6455 section 5.2: the most significant bit must be 0.
                 raise ProtocolError("invalid frame length")
         elif opcode < 8:
-            self._check_size(length)
+            self._check_size(length, compressed)
         if masked:
             if len(source) < position + 4:
                 return False
@@ -479,16 +497,24 @@ class FrameReader:
 
         self._position = position
         self._opcode, self._fin, self._rsv, self._length = opcode, fin, rsv, length
+        if opcode < 8:
+            self._compressed = compressed
         self._in_payload = True
         return True
 
-    def _check_size(self, length: int) -> None:
+    def _check_size(self, length: int, compressed: bool) -> None:
+        limit, before = self._get_limit()
+        if limit is None:
+            return
+        if length > limit + (limit // EXPANSION_PART + EXPANSION if compressed else 0):
+            raise PayloadTooBig(length, limit, before or None)
+
+    def _get_limit(self) -> tuple[int | None, int]:
+        """Return the largest payload that may come next, and what came before if that is why."""
         fragment, message, size = self._max_fragment, self._max_message, self.message_size
-        if message is not None and length > message - size:
-            if fragment is None or fragment >= message - size:
-                raise PayloadTooBig(length, message - size, size or None)
-        if fragment is not None and length > fragment:
-            raise PayloadTooBig(length, fragment)
+        if message is not None and (fragment is None or fragment >= message - size):
+            return message - size, size
+        return fragment, 0
 
     def _read_payload(self) -> bytes | None:
         """Read and unmask what there is of the payload; return it when it is complete."""
@@ -504,13 +530,10 @@ class FrameReader:
 
         opcode = self._opcode
         first = opcode or self._message_opcode
-        if first == 1 and opcode < 8 and not self.extended:
-            if complete and filled == 0 and self._fin and opcode == 1:
-                chunk.decode()
-            elif chunk or complete:
-                if self._validator is None:
-                    self._validator = Utf8Validator()
-                self._validator.feed(chunk, complete and self._fin)
+        compressed = self._compressed and opcode < 8
+        text = first == 1 and opcode < 8 and not self.extended
+        if text and not compressed:
+            self._check_text(chunk, complete, opcode == 1 and filled == 0)
         if not complete:
             self._payload += chunk
             return None
@@ -520,8 +543,34 @@ class FrameReader:
             chunk = bytes(self._payload)
             self._payload = bytearray()
         self._in_payload = False
+        if compressed:
+            chunk = self._inflate(chunk)
+            if text:
+                self._check_text(chunk, True, opcode == 1)
         if opcode < 8:
             self._message_opcode = 0 if self._fin else first
             if not self.extended:
                 self.message_size = 0 if self._fin else self.message_size + self._length
         return chunk
+
+    def _inflate(self, payload: bytes) -> bytes:
+        """Replace the payload of a frame by what was compressed."""
+        assert self.inflater is not None
+        limit, before = self._get_limit()
+        try:
+            payload = self.inflater.inflate(payload, self._fin, limit)
+        except PayloadTooBig as exc:
+            if before:
+                exc.set_current_size(before)
+            raise
+        self._rsv, self._length = 0, len(payload)
+        return payload
+
+    def _check_text(self, piece: bytes, complete: bool, first: bool) -> None:
+        """Check a piece of text, which may complete its frame or be the first of its message."""
+        if complete and first and self._fin:
+            piece.decode()
+        elif piece or complete:
+            if self._validator is None:
+                self._validator = Utf8Validator()
+            self._validator.feed(piece, complete and self._fin)

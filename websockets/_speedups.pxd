@@ -21,6 +21,7 @@ cpdef bytes encode_frame(int opcode, payload, bint masked, bint fin=*, int rsv=*
 cdef class FrameReader:
     cdef bint _masked
     cdef public bint extended
+    cdef public object inflater
     cdef bint _limit_message
     cdef bint _limit_fragment
     cdef uint64_t _max_message
@@ -57,6 +58,7 @@ cdef class FrameReader:
 
     # The message being read: 0 between messages, else the opcode of its first frame.
     cdef int _message_opcode
+    cdef bint _compressed
     cdef public uint64_t message_size
     cdef Utf8State _utf8
     cdef bytearray _context  # the fragments of a text before this frame, for the error
@@ -73,8 +75,10 @@ cdef class FrameReader:
     cdef int _close_window(self) except -1
     cdef int _reserve(self, uint64_t needed, uint64_t arrived) except -1
     cdef int _read_header(self) except -1
-    cdef int _check_size(self, uint64_t length) except -1
+    cdef int _check_size(self, uint64_t length, bint compressed) except -1
+    cdef bint _get_limit(self, uint64_t* limit, uint64_t* before) noexcept
     cdef object _read_payload(self, bint decode)
+    cdef object _inflate(self, bytes payload, bint text, bint decode)
     cdef object _whole_payload(self, bint text, bint decode)
     cdef int _take(self, size_t size, bint text) except -1
     cdef int _unmask(self, const uint8_t* source, size_t size, bint text) except -1

@@ -1,6 +1,6 @@
 from typing import Self, final
 
-from .typing import BytesLike, DataLike
+from .typing import BytesLike, DataLike, Inflater
 
 __all__ = [
     "FrameReader",
@@ -17,6 +17,8 @@ PAYLOAD_RESERVE: int
 DIRECT_RECEIVE: int
 READ_SIZE: int
 TEXT_CONTEXT: int
+EXPANSION_PART: int
+EXPANSION: int
 LARGEST: int
 
 def apply_mask(data: BytesLike, mask: BytesLike) -> bytes: ...
@@ -37,6 +39,7 @@ def text_buffer(text: str) -> bytes | memoryview: ...
 @final
 class FrameReader:
     extended: bool
+    inflater: Inflater | None
     message_size: int
     @property
     def starved(self) -> bool: ...

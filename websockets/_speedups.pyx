@@ -136,6 +136,13 @@ cdef Py_ssize_t _READ_SIZE = 256 * 1024
 TEXT_CONTEXT = 1024 * 1024
 cdef uint64_t _TEXT_CONTEXT = 1024 * 1024
 
+# A compressed payload may be larger than the limit for what it holds, by this part of it and this
+# many bytes: whatever a compressor is given, it needs less. What comes out is held to the limit.
+EXPANSION_PART = 8
+cdef uint64_t _EXPANSION_PART = 8
+EXPANSION = 64
+cdef uint64_t _EXPANSION = 64
+
 cdef uint64_t HIGH_BITS = 0x8080808080808080
 
 
@@ -535,6 +542,10 @@ cdef class FrameReader:
         extended: whether extensions are in use; may be set until the first read. Then reserved bits
             are handed on, text is not checked, as it is not text yet, and whoever decodes keeps
             ``message_size``.
+
+    Attributes:
+        inflater: what inflates messages whose first frame has RSV1 set (RFC 7692 section 6), if
+            permessage-deflate is the only extension; may be set until the first read.
     """
 
     def __cinit__(self, bint masked, max_message=None, max_fragment=None, bint extended=False):
@@ -817,8 +828,12 @@ cdef class FrameReader:
         if masked != self._masked:
             # RFC 6455 section 5.1: clients mask, servers do not.
             raise ProtocolError("incorrect masking")
+        cdef bint compressed = False
         if rsv and not self.extended:
-            raise ProtocolError("reserved bits must be 0")
+            # RFC 7692 section 6: RSV1 is set on the first frame of a message only.
+            compressed = rsv == 4 and self.inflater is not None and 0 < opcode < 8
+            if not compressed:
+                raise ProtocolError("reserved bits must be 0")
         if opcode >= 8:
             # RFC 6455 section 5.5
             if length > 125:
@@ -829,6 +844,7 @@ cdef class FrameReader:
         elif opcode == 0:
             if self._message_opcode == 0:
                 raise ProtocolError("unexpected continuation frame")
+            compressed = self._compressed
         elif self._message_opcode != 0:
             raise ProtocolError("expected a continuation frame")
 
@@ -842,12 +858,12 @@ cdef class FrameReader:
             for i in range(size):
                 length = length << 8 | source[2 + i]
             position += size
-            self._check_size(length)
+            self._check_size(length, compressed)
             if length >> 63:
                 # RFC 6455 section 5.2: the most significant bit must be 0.
                 raise ProtocolError("invalid frame length")
         elif opcode < 8:
-            self._check_size(length)
+            self._check_size(length, compressed)
         if masked:
             if available < position + 4:
                 return False
@@ -856,26 +872,38 @@ cdef class FrameReader:
 
         self._position += position
         self._opcode, self._fin, self._rsv, self._length = opcode, fin, rsv, length
+        if opcode < 8:
+            self._compressed = compressed
         self._arrived = self._checked = 0
         self._ascii = False
         self._in_payload = True
         return True
 
-    cdef int _check_size(self, uint64_t length) except -1:
+    cdef int _check_size(self, uint64_t length, bint compressed) except -1:
+        cdef uint64_t limit, before
+        if not self._get_limit(&limit, &before):
+            return 0
+        if length > limit + (limit // _EXPANSION_PART + _EXPANSION if compressed else 0):
+            raise PayloadTooBig(length, limit, before or None)
+        return 0
+
+    cdef bint _get_limit(self, uint64_t* limit, uint64_t* before) noexcept:
+        """Return the largest payload that may come next, and what came before if that is why."""
         cdef uint64_t room
         if self._limit_message:
             room = self._max_message - min(self.message_size, self._max_message)
-            if length > room and (not self._limit_fragment or self._max_fragment >= room):
-                raise PayloadTooBig(length, room, self.message_size or None)
-        if self._limit_fragment and length > self._max_fragment:
-            raise PayloadTooBig(length, self._max_fragment)
-        return 0
+            if not self._limit_fragment or self._max_fragment >= room:
+                limit[0], before[0] = room, self.message_size
+                return True
+        limit[0], before[0] = self._max_fragment, 0
+        return self._limit_fragment
 
     cdef object _read_payload(self, bint decode):
         """Read and unmask what there is of the payload; return it when it is complete."""
         cdef uint64_t available = self._end - self._position
         cdef int first = self._opcode or self._message_opcode
-        cdef bint text = first == 1 and self._opcode < 8 and not self.extended
+        cdef bint compressed = self._compressed and self._opcode < 8
+        cdef bint text = first == 1 and self._opcode < 8 and not self.extended and not compressed
         cdef object payload
         if self._payload is NULL and available >= self._length:
             payload = self._whole_payload(text, decode)
@@ -888,6 +916,9 @@ cdef class FrameReader:
                 return None
             payload = self._joined_payload(text and decode)
         self._in_payload = False
+        if compressed:
+            text = first == 1
+            payload = self._inflate(payload, text, decode)
         if self._opcode < 8:
             if text:
                 self._remember(payload)
@@ -895,6 +926,27 @@ cdef class FrameReader:
             if not self.extended:
                 self.message_size = 0 if self._fin else self.message_size + self._length
         return payload
+
+    cdef object _inflate(self, bytes payload, bint text, bint decode):
+        """Replace the payload of a frame by what was compressed."""
+        cdef uint64_t limit, before
+        cdef bint limited = self._get_limit(&limit, &before)
+        cdef bytes data
+        cdef const uint8_t* source
+        cdef Py_ssize_t size
+        try:
+            data = self.inflater.inflate(payload, bool(self._fin), limit if limited else None)
+        except PayloadTooBig as exc:
+            if before:
+                exc.set_current_size(before)
+            raise
+        source, size = <const uint8_t*>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)
+        self._rsv, self._length = 0, size
+        if text:
+            if decode:
+                return PyUnicode_DecodeUTF8(<const char*>source, size, NULL)
+            self._check_text(source, size, 0, self._fin)
+        return data
 
     cdef object _whole_payload(self, bint text, bint decode):
         """Make the payload of a frame that has arrived in one piece."""

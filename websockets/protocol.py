@@ -19,6 +19,7 @@ from .exceptions import (
     PayloadTooBig,
     ProtocolError,
 )
+from .extensions.deflate import PerMessageDeflate
 from .frames import (
     BINARY,
     CLOSE,
@@ -69,6 +70,9 @@ SEND_EOF = b""
 # An unmasked payload of this size is handed on as it is, behind its header, and never copied.
 LARGE_PAYLOAD = 64 * 1024
 
+# In the reserved bits as the codec has them.
+RSV1 = 4
+
 OPCODES = {int(opcode): opcode for opcode in Opcode}
 
 # To look one up by its name takes a lock.
@@ -106,6 +110,7 @@ class Protocol:
         "close_rcvd_then_sent",
         "close_sent",
         "debug",
+        "deflate",
         "ended",
         "eof_rcvd",
         "eof_sent",
@@ -169,8 +174,10 @@ class Protocol:
         # Sending
         self.masks = side is CLIENT
         self.expect_continuation_frame = False
-        # Whether a message may be sent by encoding it as one frame, and no more.
+        # Whether a message may be sent by encoding it as one frame, and no more, having compressed
+        # it if there is something to do so.
         self.plain = False
+        self.deflate: PerMessageDeflate | None = None
         self.writes: list[bytes] = []
         self._hold_pongs = False
         self._held_pong: BytesLike | None = None
@@ -227,7 +234,11 @@ class Protocol:
     @extensions.setter
     def extensions(self, extensions: list[Extension]) -> None:
         self._extensions = extensions
-        self.reader.extended = bool(extensions)
+        self.deflate = None
+        if len(extensions) == 1 and type(extensions[0]) is PerMessageDeflate:
+            self.deflate = extensions[0]
+        self.reader.inflater = self.deflate
+        self.reader.extended = bool(extensions) and self.deflate is None
         self._update_plain()
 
     @property
@@ -329,41 +340,59 @@ class Protocol:
             raise ProtocolError("unexpected continuation frame")
         self._send_data(CONT, data, fin)
 
-    def send_text(self, data: BytesLike, fin: bool = True) -> None:
+    def send_text(self, data: BytesLike, fin: bool = True, *, compress: bool | None = None) -> None:
         """Send a text frame.
 
         Args:
             data: payload, text encoded to UTF-8.
             fin: whether it is the whole message.
+            compress: whether to compress the message, if permessage-deflate is in use; None to do
+                so if it is not too small (RFC 7692).
 
         Raises:
             ProtocolError: if a fragmented message is being sent.
             InvalidState: if the connection is not open.
         """
-        if self.plain and fin and type(data) is bytes and len(data) < LARGE_PAYLOAD:
+        if (
+            self.plain
+            and self.deflate is None
+            and fin
+            and type(data) is bytes
+            and len(data) < LARGE_PAYLOAD
+        ):
             self.writes.append(encode_frame(1, data, self.masks))
             return
         if self.expect_continuation_frame:
             raise ProtocolError("expected a continuation frame")
-        self._send_data(TEXT, data, fin)
+        self._send_data(TEXT, data, fin, compress)
 
-    def send_binary(self, data: BytesLike, fin: bool = True) -> None:
+    def send_binary(
+        self, data: BytesLike, fin: bool = True, *, compress: bool | None = None
+    ) -> None:
         """Send a binary frame.
 
         Args:
             data: payload.
             fin: whether it is the whole message.
+            compress: whether to compress the message, if permessage-deflate is in use; None to do
+                so if it is not too small (RFC 7692).
 
         Raises:
             ProtocolError: if a fragmented message is being sent.
             InvalidState: if the connection is not open.
         """
-        if self.plain and fin and type(data) is bytes and len(data) < LARGE_PAYLOAD:
+        if (
+            self.plain
+            and self.deflate is None
+            and fin
+            and type(data) is bytes
+            and len(data) < LARGE_PAYLOAD
+        ):
             self.writes.append(encode_frame(2, data, self.masks))
             return
         if self.expect_continuation_frame:
             raise ProtocolError("expected a continuation frame")
-        self._send_data(BINARY, data, fin)
+        self._send_data(BINARY, data, fin, compress)
 
     def send_close(self, code: int | None = None, reason: str = "") -> None:
         """Send a close frame and start the closing handshake (RFC 6455 section 7.1.2).
@@ -542,8 +571,12 @@ class Protocol:
                 # RFC 6455 section 7.1.1: the server closes the TCP connection first.
                 self.send_eof()
 
-    def send_frame(self, frame: Frame) -> None:
+    def send_frame(self, frame: Frame, compress: bool | None = None) -> None:
         """Encode a frame and queue it.
+
+        Args:
+            frame: the frame.
+            compress: as in :meth:`send_text`.
 
         Raises:
             ProtocolError: if it is a control frame with too long a payload.
@@ -558,7 +591,10 @@ class Protocol:
             # RFC 6455 section 5.5
             raise ProtocolError("control frame too long")
         for extension in self._extensions:
-            frame = extension.encode(frame)
+            if compress is not None and isinstance(extension, PerMessageDeflate):
+                frame = extension.encode(frame, compress)
+            else:
+                frame = extension.encode(frame)
         data, opcode, fin = frame.data, frame.opcode, frame.fin
         rsv = frame.rsv1 << 2 | frame.rsv2 << 1 | frame.rsv3
         if not self.masks and len(data) >= LARGE_PAYLOAD:
@@ -587,8 +623,8 @@ class Protocol:
                     return
                 opcode, data, fin, rsv = item
                 frame = Frame(OPCODES[opcode], data, fin)
-                if self._extensions:
-                    frame.rsv1, frame.rsv2, frame.rsv3 = rsv >= 4, rsv & 2 == 2, rsv & 1 == 1
+                if reader.extended:
+                    frame.rsv1, frame.rsv2, frame.rsv3 = map(bool, (rsv & 4, rsv & 2, rsv & 1))
                     frame = self._decode(frame)
                 if opcode >= 8 or self.debug:
                     self.recv_frame(frame)
@@ -607,9 +643,11 @@ class Protocol:
             self.logger.error("parser failed", exc_info=True)
             self._fail_parsing(exc, CloseCode.INTERNAL_ERROR, "")
 
-    def _send_data(self, opcode: Opcode, data: BytesLike, fin: bool) -> None:
+    def _send_data(
+        self, opcode: Opcode, data: BytesLike, fin: bool, compress: bool | None = None
+    ) -> None:
         self._check_state(OPEN)
-        self.send_frame(Frame(opcode, data, fin))
+        self.send_frame(Frame(opcode, data, fin), compress)
         self.expect_continuation_frame = not fin
         self._update_plain()
 
@@ -618,7 +656,7 @@ class Protocol:
             self._state is OPEN
             and not self.eof_sent
             and not self.expect_continuation_frame
-            and not self._extensions
+            and not self.reader.extended
             and not self.debug
         )
 

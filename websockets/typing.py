@@ -6,7 +6,7 @@ import http
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any, NewType
+from typing import Any, NewType, Protocol
 
 __all__ = [
     "Data",
@@ -56,3 +56,9 @@ ConnectionOption = NewType("ConnectionOption", str)
 
 #: A protocol in an ``Upgrade`` header (RFC 9110 section 7.8).
 UpgradeProtocol = NewType("UpgradeProtocol", str)
+
+
+class Inflater(Protocol):
+    """What undoes the compression of a message, payload by payload (RFC 7692 section 7.2.2)."""
+
+    def inflate(self, data: bytes, fin: bool, max_size: int | None) -> bytes: ...

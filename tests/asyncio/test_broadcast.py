@@ -92,6 +92,7 @@ def test_signature() -> None:
         ("message", "POSITIONAL_OR_KEYWORD", inspect.Parameter.empty),
         ("text", "KEYWORD_ONLY", None),
         ("raise_exceptions", "KEYWORD_ONLY", False),
+        ("compress", "KEYWORD_ONLY", None),
     ]
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..codec import READ_SIZE, encode_frame, encode_header, text_buffer
 from ..exceptions import ConnectionClosedOK
-from ..protocol import CONNECTING, LARGE_PAYLOAD, Protocol
+from ..protocol import CONNECTING, LARGE_PAYLOAD, RSV1, Protocol
 from ..session import Incoming, Session
 
 if TYPE_CHECKING:
@@ -281,16 +281,23 @@ class Channel:
 
     # Sending
 
-    def _send_message(self, message: Any) -> bool:
+    def _send_message(self, message: Any, compress: bool | None) -> bool:
         """Send a message in one frame, if nothing stands in the way; return whether it was sent."""
         protocol = self.protocol
         is_text = type(message) is str
         if (is_text or type(message) is bytes) and protocol.plain and not self._write_paused:
+            opcode, rsv = 1 if is_text else 2, 0
+            if protocol.deflate is not None:
+                if is_text:
+                    message = message.encode()
+                payload = protocol.deflate.compress_message(message, compress)
+                if payload is not None:
+                    message, rsv = payload, RSV1
             if len(message) >= LARGE_PAYLOAD and not protocol.masks:
-                data = text_buffer(message) if is_text else message
-                self._write_large([encode_header(1 if is_text else 2, len(data), False), data])
+                data = text_buffer(message) if type(message) is str else message
+                self._write_large([encode_header(opcode, len(data), False, True, rsv), data])
                 return True
-            frame = encode_frame(1 if is_text else 2, message, protocol.masks)
+            frame = encode_frame(opcode, message, protocol.masks, True, rsv)
             if self._in_batch and self._corked_size < self.write_limit_high:
                 self._corked.append(frame)
                 self._corked_size += len(frame)

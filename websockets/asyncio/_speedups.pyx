@@ -19,7 +19,7 @@ from .._speedups cimport FrameReader, encode_frame
 
 from ..codec import READ_SIZE, encode_header, text_buffer
 from ..exceptions import ConnectionClosedOK
-from ..protocol import CONNECTING, LARGE_PAYLOAD
+from ..protocol import CONNECTING, LARGE_PAYLOAD, RSV1
 
 cdef extern from "Python.h":
     ctypedef enum PySendResult:
@@ -92,6 +92,7 @@ BATCH_SIZE = 256
 cdef Py_ssize_t _BATCH_SIZE = BATCH_SIZE
 
 cdef Py_ssize_t _LARGE_PAYLOAD = LARGE_PAYLOAD
+cdef int _RSV1 = RSV1
 cdef Py_ssize_t _READ_SIZE = READ_SIZE
 
 cdef object Task = asyncio.Task
@@ -639,19 +640,28 @@ cdef class Channel:
 
     # Sending
 
-    def _send_message(self, message):
+    def _send_message(self, message, compress):
         """Send a message in one frame, if nothing stands in the way; return whether it was sent."""
         cdef bint is_text = type(message) is str
+        cdef int opcode = 1 if is_text else 2, rsv = 0
         cdef bytes frame
         if not is_text and type(message) is not bytes or self._write_paused:
             return False
-        if not self.protocol.plain:
+        protocol = self.protocol
+        if not protocol.plain:
             return False
+        deflate = protocol.deflate
+        if deflate is not None:
+            if is_text:
+                message = (<str>message).encode()
+            payload = deflate.compress_message(message, compress)
+            if payload is not None:
+                message, rsv = payload, _RSV1
         if len(message) >= _LARGE_PAYLOAD and not self._masks:
-            data = text_buffer(message) if is_text else message
-            self._write_large([encode_header(1 if is_text else 2, len(data), False), data])
+            data = text_buffer(message) if type(message) is str else message
+            self._write_large([encode_header(opcode, len(data), False, True, rsv), data])
             return True
-        frame = encode_frame(1 if is_text else 2, message, self._masks)
+        frame = encode_frame(opcode, message, self._masks, True, rsv)
         if self._in_batch and self._corked_size < self.write_limit_high:
             self._corked.append(frame)
             self._corked_size += PyBytes_GET_SIZE(frame)

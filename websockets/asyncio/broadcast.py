@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from ..codec import encode_frame
 from ..exceptions import ConcurrencyError
+from ..extensions.deflate import PerMessageDeflate, compress_for_all
 from ..frames import BINARY, TEXT
-from ..protocol import LARGE_PAYLOAD, OPEN
-from ..typing import BytesLike, DataLike
+from ..protocol import LARGE_PAYLOAD, OPEN, RSV1
+from ..typing import DataLike
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -24,6 +25,7 @@ def broadcast(
     *,
     text: bool | None = None,
     raise_exceptions: bool = False,
+    compress: bool | None = None,
 ) -> None:
     """Send a message to many connections, without waiting for any of them.
 
@@ -39,6 +41,10 @@ def broadcast(
             memoryview, sent as a binary message.
         text: True to send bytes-like objects as text, which must be UTF-8; False to send strings as
             binary messages, encoded to UTF-8.
+        compress: True or False to compress the message or not, where permessage-deflate was
+            negotiated; None to do so unless it is too small to be worth it. It is compressed once
+            for all connections that can share the result: without context takeover, those which
+            negotiated alike; with it, those which have been sent the same messages of late.
         raise_exceptions: whether to raise what kept connections from being sent to, when all others
             were, rather than log it.
 
@@ -47,7 +53,7 @@ def broadcast(
         ExceptionGroup: of one exception for each connection that was skipped with a reason, if
             ``raise_exceptions`` is true.
     """
-    data: BytesLike
+    data: bytes
     if isinstance(message, str):
         opcode, data = (BINARY if text is False else TEXT), message.encode()
     elif isinstance(message, (bytes, bytearray, memoryview)):
@@ -56,16 +62,36 @@ def broadcast(
     else:
         raise TypeError("data must be str or bytes")
 
-    # All servers send the same bytes. Clients mask theirs, each frame with a key of its own (RFC
-    # 6455 section 5.3), and a large payload is never joined to its header.
-    small = len(data) < LARGE_PAYLOAD
-    frame = encode_frame(opcode, data, False) if small else b""
-    skipped: list[Exception] = []
+    batch: list[tuple[Connection, bytes, int]] = []
+    deflated: list[tuple[Connection, PerMessageDeflate]] = []
     for connection in connections:
         protocol = connection.protocol
+        deflate = protocol.deflate
+        if deflate is not None and protocol.plain and deflate.wants(len(data), compress):
+            deflated.append((connection, deflate))
+        else:
+            batch.append((connection, data, 0))
+    if deflated:
+        payloads = compress_for_all([deflate for _, deflate in deflated], data)
+        for (connection, _), payload in zip(deflated, payloads, strict=True):
+            batch.append((connection, payload, RSV1))
+
+    # All servers send the same bytes, the same object if they have the same payload. Clients mask
+    # theirs, each frame with a key of its own (RFC 6455 section 5.3). A large payload is not joined
+    # to its header, unless many connections share what was compressed.
+    frames: dict[int, bytes] = {}
+    skipped: list[Exception] = []
+    for connection, payload, rsv in batch:
+        protocol = connection.protocol
         try:
-            if protocol.plain and small:
-                connection._write(encode_frame(opcode, data, True) if protocol.masks else frame)
+            if rsv or (protocol.plain and len(payload) < LARGE_PAYLOAD):
+                if protocol.masks:
+                    frame = encode_frame(opcode, payload, True, True, rsv)
+                else:
+                    known = frames.get(id(payload))
+                    frame = known or encode_frame(opcode, payload, False, True, rsv)
+                    frames[id(payload)] = frame
+                connection._write(frame)
             elif protocol.state is not OPEN:
                 pass
             elif protocol.expect_continuation_frame:
@@ -76,7 +102,7 @@ def broadcast(
                 else:
                     connection.logger.warning("skipped broadcast: %s", reason)
             else:
-                connection._send_frame(opcode, data, True)
+                connection._send_frame(opcode, data, True, compress)
         except Exception as exc:
             reason = "failed to write message"
             if raise_exceptions:

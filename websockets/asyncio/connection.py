@@ -307,6 +307,7 @@ class Connection(Channel, asyncio.BufferedProtocol):
         message: DataLike | Iterable[DataLike] | AsyncIterable[DataLike],
         *,
         text: bool | None = None,
+        compress: bool | None = None,
     ) -> None:
         """Send a message.
 
@@ -320,28 +321,30 @@ class Connection(Channel, asyncio.BufferedProtocol):
                 strings, or of bytes-like objects, sent as the fragments of one message.
             text: True to send bytes-like objects as text, which must be UTF-8; False to send
                 strings as binary messages, encoded to UTF-8.
+            compress: True or False to compress the message or not, if permessage-deflate was
+                negotiated; None to do so unless the message is too small to be worth it.
 
         Raises:
             ConnectionClosed: if the connection is closed.
             TypeError: if the type of the message is not supported.
         """
-        if text is None and self._send_message(message):
+        if text is None and self._send_message(message, compress):
             if self._write_paused:  # by this write
                 await self._drain()
             return
         if isinstance(message, (str, bytes, bytearray, memoryview)):
             opcode, data = to_payload(message, text)
             await self._clear_to_send()
-            self._send_frame(opcode, data, True)
+            self._send_frame(opcode, data, True, compress)
             if self._write_paused:
                 await self._drain()
         elif isinstance(message, Mapping):
             # Only its keys would be sent, which is hardly what is meant.
             raise TypeError("data is a dict-like object")
         elif isinstance(message, AsyncIterable):
-            await self._send_fragments(aiter(message), text, "async iterable")
+            await self._send_fragments(aiter(message), text, compress, "async iterable")
         else:
-            await self._send_fragments(async_iterator(message), text, "iterable")
+            await self._send_fragments(async_iterator(message), text, compress, "iterable")
 
     async def ping(self, data: DataLike | None = None) -> Awaitable[float]:
         """Send a ping (RFC 6455 section 5.5.2).
@@ -589,7 +592,11 @@ class Connection(Channel, asyncio.BufferedProtocol):
             raise self.close_exc
 
     async def _send_fragments(
-        self, chunks: AsyncIterator[DataLike], text: bool | None, kind: str
+        self,
+        chunks: AsyncIterator[DataLike],
+        text: bool | None,
+        compress: bool | None,
+        kind: str,
     ) -> None:
         """Send the items of an iterator, of that kind, as the fragments of one message."""
         try:
@@ -603,7 +610,7 @@ class Connection(Channel, asyncio.BufferedProtocol):
         await self._clear_to_send()
         done = self._fragmenting = self.loop.create_future()
         try:
-            self._send_frame(opcode, data, False)
+            self._send_frame(opcode, data, False, compress)
             async for chunk in chunks:
                 if not isinstance(chunk, expected):
                     raise TypeError(f"{kind} must contain uniform types")
@@ -627,13 +634,15 @@ class Connection(Channel, asyncio.BufferedProtocol):
 
     # Sending
 
-    def _send_frame(self, opcode: Opcode, data: BytesLike, fin: bool) -> None:
+    def _send_frame(
+        self, opcode: Opcode, data: BytesLike, fin: bool, compress: bool | None = None
+    ) -> None:
         if opcode is CONT:
             self.protocol.send_continuation(data, fin)
         elif opcode is TEXT:
-            self.protocol.send_text(data, fin)
+            self.protocol.send_text(data, fin, compress=compress)
         else:
-            self.protocol.send_binary(data, fin)
+            self.protocol.send_binary(data, fin, compress=compress)
         chunks = self.protocol.data_to_send()
         if len(chunks) == 1:
             self._write(chunks[0])

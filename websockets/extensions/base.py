@@ -21,6 +21,8 @@ __all__ = ["Extension", "ClientExtensionFactory", "ServerExtensionFactory"]
 class Extension:
     """An extension on one connection."""
 
+    __slots__ = ()
+
     #: Name of the extension, as registered (RFC 6455 section 11.4).
     name: ExtensionName
 
