@@ -9,6 +9,7 @@
 #   make interop     against the released websockets and Node's ws (needs Node.js)
 #   make bench       how fast it is next to other libraries, half an hour (docs/performance.md)
 #   make bench-quick the core of that, in three minutes; ARGS="--only pipe64" for a part of it
+#   make bench-zlib  what each zlib module costs at each level
 #   make fairness    what one connection that floods does to the others
 #   make profile     where the time of a message goes (benchmarks/profile.md)
 #   make clean       remove all of the above
@@ -28,7 +29,7 @@ requires = $(PY) -c 'import functools, sys, tomllib; print(*functools.reduce(dic
     sys.argv[1].split("."), tomllib.load(open("pyproject.toml", "rb"))))' $(1)
 
 .PHONY: all setup echo test test-all lint lint-style lint-types lint-stubs format wheel autobahn \
-    interop bench bench-quick bench-node fairness profile clean
+    interop bench bench-quick bench-node bench-zlib fairness profile clean
 
 all: test
 
@@ -140,6 +141,9 @@ bench-quick: $(BENCH_DEPS)
 bench-node:
 	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory .cache/node/.deps; \
 	else echo "there is no npm: Node's ws is left out"; fi
+
+bench-zlib: $(PEERS)/.deps
+	$(PEERS)/bin/python benchmarks/compressors.py > benchmarks/results/compressors.md
 
 # How long quiet connections wait while another one floods.
 fairness: setup $(PEERS)/.deps

@@ -12,6 +12,8 @@ NO_LOOP = ""
 OURS, PURE = "this library", "this library, pure"
 PICOWS, PICOWS_WEBSOCKETS = "picows", "picows.websockets"
 AIOHTTP, WEBSOCKETS = "aiohttp", "websockets 17.4"
+# Where messages are compressed, OURS and PURE do it with Python's own zlib.
+OURS_ZLIB_NG, OURS_ISAL = ZLIBS = ("this library, zlib-ng", "this library, isal")
 LIBRARIES = (OURS, PURE, PICOWS, PICOWS_WEBSOCKETS, AIOHTTP, WEBSOCKETS)
 # Bounds, not competitors: what an event loop costs that echoes bytes, another language's most used
 # library, and a server in C.
@@ -19,8 +21,12 @@ TCP, NODE, C = "TCP, no WebSocket", "Node.js ws", "C"
 BOUNDS = (TCP, NODE, C)
 COMPILED = tuple(peer for peer in LIBRARIES if peer != PURE)
 # What the goals name; the quick run measures no others.
-CORE = (OURS, PICOWS, PICOWS_WEBSOCKETS, WEBSOCKETS)
+CORE = (OURS, OURS_ZLIB_NG, PICOWS, PICOWS_WEBSOCKETS, WEBSOCKETS)
 ONE_API = (OURS, PURE, PICOWS_WEBSOCKETS, WEBSOCKETS)
+# picows itself does not compress.
+COMPRESSING = (OURS, *ZLIBS, PURE, PICOWS_WEBSOCKETS, AIOHTTP, WEBSOCKETS)
+# Those whose broadcast() may compress once for many.
+BROADCASTING = (OURS, *ZLIBS, PICOWS_WEBSOCKETS, WEBSOCKETS)
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,12 @@ class Case:
     loops: tuple[str, ...] = LOOPS
     quick: tuple[str, ...] = ()  # loops on which the quick run measures it
     rounds: int | None = None  # where fewer than the run's do
+    seconds: float | None = None  # of a turn, where it takes more than the run's
     figure: str = "cpu_us"
+
+    @property
+    def deflate(self) -> bool:
+        return "deflate" in self.kind
 
 
 def _cases() -> Iterator[Case]:
@@ -121,6 +132,39 @@ def _cases() -> Iterator[Case]:
         peers=(OURS, PURE, WEBSOCKETS),
     )
 
+    # JSON, compressed as each library does it by default.
+    yield Case("deflate 100", "echo deflate", 10, 8, 100, text=True, peers=COMPRESSING)
+    yield Case(
+        "deflate 4k",
+        "echo deflate",
+        10,
+        8,
+        4096,
+        text=True,
+        peers=COMPRESSING,
+        quick=(ASYNCIO,),
+    )
+    yield Case("deflate 64k", "echo deflate", 4, 2, 65536, text=True, peers=COMPRESSING)
+    for name, size in [("1 kB", 1000), ("10 kB", 10_000)]:
+        yield Case(
+            f"deflate broadcast {name} to 1,000",
+            "broadcast deflate",
+            1000,
+            size=size,
+            text=True,
+            seconds=2,
+            peers=BROADCASTING,
+        )
+    yield Case(
+        "deflate memory",
+        "memory deflate",
+        1000,
+        size=1024,
+        text=True,
+        figure="kib_idle",
+        peers=COMPRESSING,
+    )
+
     # What the chart of throughput shows, with what is measured above for 64 bytes and 8 KiB.
     for size, window in [
         (16, 64),
@@ -191,6 +235,10 @@ def _goals() -> Iterator[Goal]:
     yield Goal("handshake", WEBSOCKETS, 0.75)
     yield Goal("memory", None, 8.0, figure="kib_1000")
     yield Goal("memory", None, 8.0, figure="kib_5000")
+    yield Goal("deflate 4k", WEBSOCKETS, 0.6)
+    yield Goal("deflate 4k", WEBSOCKETS, 0.3, peer=OURS_ZLIB_NG)
+    yield Goal("deflate memory", WEBSOCKETS, 0.25, figure="kib_idle")
+    yield Goal("deflate memory", None, 1.0, figure="kib_more")
     yield Goal("import", WEBSOCKETS, 0.5, (NO_LOOP,), figure="import_ms")
     yield Goal("ServerProtocol", WEBSOCKETS, 0.25, (NO_LOOP,))
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
+import deflate
+import payloads
 from cases import NODE, C, Case
 from peers import HERE, Programs, wsload
 
@@ -28,6 +30,8 @@ TIMEOUT = 60
 # Until an idle server's memory no longer changes.
 SETTLE = 0.7
 STEP = 1000
+# That each active connection has exchanged.
+MESSAGES = 10
 
 Figures = dict[str, Any]
 
@@ -117,16 +121,19 @@ def _server(
     options = ["--tls", str(settings.certificate)] if tls else []
     options += ["--batch", str(case.batch)]
     options += ["--unbounded-queue"] if case.unbounded_queue else []
+    options += ["--deflate"] if case.deflate else []
     programs = settings.programs
     command = programs.server(peer, loop, duty, *options)
     with _running(command, programs.environment(peer), MEASURED) as (process, port):
         yield port, str(process.pid)
 
 
-def _wsload(settings: Settings, case: Case, mode: str, port: str, pid: str) -> Figures:
+def _wsload(
+    settings: Settings, case: Case, mode: str, port: str, pid: str, *options: str
+) -> Figures:
     command = [wsload(), mode, "127.0.0.1", port, "-p", pid, "-c", str(case.connections)]
     command += ["-w", str(case.window), "-s", str(case.size), *(["-t"] if case.text else [])]
-    command += ["-d", str(settings.seconds), "-u", str(settings.warmup)]
+    command += ["-d", str(settings.seconds), "-u", str(settings.warmup), *options]
     return _json(command, dict(os.environ), LOAD)
 
 
@@ -147,6 +154,25 @@ def _loaded_server(duty: str, mode: str, tls: bool = False) -> Callable[..., Fig
             return (_tlsload if tls else _wsload)(settings, case, mode, port, pid)
 
     return measure
+
+
+def _deflating_server(duty: str, mode: str) -> Callable[..., Figures]:
+    def measure(settings: Settings, peer: str, loop: str, case: Case) -> Figures:
+        messages = payloads.messages(case.size)
+        with _server(settings, peer, loop, duty, case) as (port, pid), _frames() as file:
+            figures = deflate.verify(int(port), messages, case.window)
+            negotiated = deflate.Negotiated(**figures["negotiated"])
+            figures["client_bytes"] = deflate.write_frames(file, messages, negotiated)
+            options = ["-f", str(file), "-x", deflate.OFFER]
+            return {**figures, **_wsload(settings, case, mode, port, pid, *options)}
+
+    return measure
+
+
+@contextlib.contextmanager
+def _frames() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory, "frames")
 
 
 def _client(duty: str, server: str) -> Callable[..., Figures]:
@@ -183,6 +209,33 @@ def _memory(settings: Settings, peer: str, loop: str, case: Case) -> Figures:
     return figures
 
 
+def _memory_deflate(settings: Settings, peer: str, loop: str, case: Case) -> Figures:
+    """
+    Resident memory of a server that compresses: its clients do not offer it; they do, and are
+    idle; they do, and have each exchanged some messages.
+    """
+    figures: Figures = {}
+    messages = payloads.messages(case.size)
+    for name in ("plain", "idle", "active"):
+        with contextlib.ExitStack() as stack:
+            port, pid = stack.enter_context(_server(settings, peer, loop, "echo", case))
+            file = stack.enter_context(_frames())
+            client = [wsload(), "open", "127.0.0.1", port, "-w", "16"]
+            deflate.write_frames(file, messages, deflate.negotiate(int(port)))
+            offer = ["-x", deflate.OFFER, "-f", str(file)]
+            # What the first messages make the server load for good is no connection's cost.
+            _json([*client, "-c", "1", *offer, "-n", str(MESSAGES)], dict(os.environ), LOAD)
+            time.sleep(SETTLE)
+            before = _rss_kib(pid)
+            client += ["-c", str(case.connections), *(offer if name != "plain" else [])]
+            client += ["-n", str(MESSAGES)] if name == "active" else []
+            stack.enter_context(_running(client, dict(os.environ), LOAD))
+            time.sleep(SETTLE)
+            figures[f"kib_{name}"] = round((_rss_kib(pid) - before) / case.connections, 3)
+    figures["kib_more"] = round(figures["kib_idle"] - figures["kib_plain"], 3)
+    return figures
+
+
 def _rss_kib(pid: str) -> int:
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") // 1024
@@ -213,7 +266,10 @@ KINDS: dict[str, Callable[[Settings, str, str, Case], Figures]] = {
     "client receive": _client("receive", "feed"),
     "client json": _client("json", "feed"),
     "client send": _client("send", "sink"),
+    "echo deflate": _deflating_server("echo", "load"),
+    "broadcast deflate": _deflating_server("broadcast", "crowd"),
     "memory": _memory,
+    "memory deflate": _memory_deflate,
     "import": _imports,
     "sans-io": _sans_io,
 }
@@ -224,4 +280,8 @@ def turn(settings: Settings, peer: str, loop: str, case: Case) -> Figures:
     if peer == NODE:
         # Its compiler works behind the scenes until then, and would be measured.
         settings = replace(settings, warmup=max(settings.warmup, 1.0))
-    return KINDS[case.kind](settings, peer, loop, case)
+    settings = replace(settings, seconds=max(settings.seconds, case.seconds or 0))
+    try:
+        return KINDS[case.kind](settings, peer, loop, case)
+    except (OSError, deflate.Wrong) as exc:
+        raise Failed(f"{type(exc).__name__}: {exc}") from exc

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ HERE = Path(__file__).resolve().parent
 # Name in servers.py and clients.py.
 LIBRARY = {
     cases.OURS: "websockets",
+    cases.OURS_ZLIB_NG: "websockets",
+    cases.OURS_ISAL: "websockets",
     cases.PURE: "websockets",
     cases.PICOWS: "picows",
     cases.PICOWS_WEBSOCKETS: "picows.websockets",
@@ -24,7 +28,14 @@ LIBRARY = {
     cases.WEBSOCKETS: "websockets",
     cases.TCP: "tcp",
 }
-CODEC = {cases.OURS: "compiled", cases.PURE: "pure"}
+CODEC = {
+    cases.OURS: "compiled",
+    cases.OURS_ZLIB_NG: "compiled",
+    cases.OURS_ISAL: "compiled",
+    cases.PURE: "pure",
+}
+# What compresses, where it is not Python's own zlib.
+ZLIB = {cases.OURS_ZLIB_NG: "zlib_ng", cases.OURS_ISAL: "isal"}
 
 
 @dataclass(frozen=True)
@@ -40,10 +51,12 @@ class Programs:
     def environment(self, peer: str) -> dict[str, str]:
         # Nobody's settings of Python (debug mode, no bytecode files) are measured.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-        environment.pop("WEBSOCKETS_CODEC", None)
+        for name in ("WEBSOCKETS_CODEC", "WEBSOCKETS_ZLIB"):
+            environment.pop(name, None)
         if peer in CODEC:
             environment["PYTHONPATH"] = str(self.tree)
             environment["WEBSOCKETS_CODEC"] = CODEC[peer]
+            environment["WEBSOCKETS_ZLIB"] = ZLIB.get(peer, "zlib")
         if peer == cases.NODE:
             environment["NODE_PATH"] = str(self.node_modules)
         return environment
@@ -64,6 +77,8 @@ class Programs:
     def available(self, peer: str, loop: str) -> bool:
         # Those that run on no loop of Python's take their turns next to those on asyncio's.
         if peer in (cases.NODE, cases.C) and loop == cases.UVLOOP:
+            return False
+        if peer in ZLIB and importlib.util.find_spec(ZLIB[peer]) is None:
             return False
         return peer != cases.NODE or self.node_modules is not None
 
@@ -92,13 +107,14 @@ class Programs:
             "import json, importlib.metadata as m\n",
             "print(json.dumps({d.name: d.version for d in m.distributions()}))",
         )
-        for name in ("websockets", "picows", "aiofastnet", "aiohttp", "uvloop"):
+        for name in ("websockets", "picows", "aiofastnet", "aiohttp", "uvloop", "zlib-ng", "isal"):
             found[name] = installed.get(name, "not installed")
         if self.node_modules is not None:
             found["ws"] = json.loads((self.node_modules / "ws" / "package.json").read_text())[
                 "version"
             ]
             found["Node.js"] = _output("node", "--version")
+        found["zlib"] = zlib.ZLIB_RUNTIME_VERSION
         found["OpenSSL"] = __import__("ssl").OPENSSL_VERSION
         return found
 

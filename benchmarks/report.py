@@ -85,6 +85,7 @@ def number(value: float | None) -> str:
 def goals_table(results: Results) -> str:
     """Ratio of this library over each peer, and the goal; those missed are in bold."""
     columns = [cases.PICOWS, cases.PICOWS_WEBSOCKETS, cases.WEBSOCKETS]
+    more = "KiB more than without compression"
     rows: dict[tuple[str, str, str], dict[str, str]] = {}
     missed = held = 0
     for goal in GOALS:
@@ -94,7 +95,8 @@ def goals_table(results: Results) -> str:
                 continue
             what = goal.case
             if goal.over is None:
-                what += f", KiB of {goal.figure.removeprefix('kib_')}"
+                kib = goal.figure.removeprefix("kib_")
+                what += f", {more}" if kib == "more" else f", KiB of {kib}"
             row = rows.setdefault((what, goal.peer, loop), {})
             good = value <= goal.limit
             held, missed = held + good, missed + (not good)
@@ -102,7 +104,7 @@ def goals_table(results: Results) -> str:
             row[goal.over or "alone"] = cell
     head = ["", "loop", *(f"over {name}" for name in columns), "alone"]
     body = [
-        [what + (", pure" if peer == cases.PURE else ""), loop]
+        [what + peer.removeprefix(cases.OURS), loop]
         + [row.get(column, "") for column in [*columns, "alone"]]
         for (what, peer, loop), row in rows.items()
     ]
@@ -115,6 +117,10 @@ def goals_table(results: Results) -> str:
 
 def _rate(turn: Turn) -> str:
     return f"{turn['msgs_per_s']:,}" if "msgs_per_s" in turn else ""
+
+
+def _bytes(turn: Turn) -> str:
+    return number(turn.get("reply_bytes"))
 
 
 def _latency(turn: Turn) -> str:
@@ -135,9 +141,17 @@ SECTIONS: list[tuple[str, tuple[str, ...], str, tuple[str, ...]]] = [
     ("Handshakes", ("handshake", "handshake tls"), "CPU time a handshake", ("rate",)),
     ("Echo servers on TLS", ("echo tls",), "CPU time a message", ("rate", "latency")),
     ("Sans-I/O", ("sans-io",), "CPU time a message", ()),
+    (
+        "Echo servers that compress",
+        ("echo deflate",),
+        "CPU time a message",
+        ("bytes", "rate", "latency"),
+    ),
+    ("Broadcast, compressed", ("broadcast deflate",), "CPU time a recipient", ("bytes", "latency")),
 ]
 FURTHER: dict[str, tuple[str, Callable[[Turn], str]]] = {
     "rate": ("A second", _rate),
+    "bytes": ("Bytes a message, on the wire to the client", _bytes),
     "latency": ("Round trip in microseconds, p50 / p99", _latency),
 }
 
@@ -154,7 +168,7 @@ def _grid(results: Results, names: list[str], loop: str, cell: Callable[[Turn], 
     return table(["", *peers], rows) if any(any(row[1:]) for row in rows) else ""
 
 
-_PEERS = (*LIBRARIES, *OTHERS)
+_PEERS = (cases.OURS, *cases.ZLIBS, *LIBRARIES[1:], *OTHERS)
 
 
 def page(results: Results) -> str:
@@ -171,6 +185,7 @@ def page(results: Results) -> str:
         f"{machine['system']}\n"
         + "".join(f"- {name}: {version}\n" for name, version in data["versions"].items()),
     ]
+    parts += [_part(part) for part in data.get("parts", [])]
     parts += [f"Not measured: {reason}\n" for reason in data["skipped"]]
     for turn in data["turns"]:
         if "error" in turn:
@@ -193,8 +208,18 @@ def page(results: Results) -> str:
                     grids += [f"{heading}{on}:\n", grid]
         if grids:
             parts += [f"## {title}\n", *grids]
+    parts += _deflate_memory(results) + _negotiated(results)
     parts += _memory(results) + _imports(results) + _codec(results)
     return "\n".join(parts)
+
+
+def _part(part: dict[str, Any]) -> str:
+    """What was measured at another time than the rest."""
+    settings, names = part["settings"], ", ".join(part["cases"])
+    return (
+        f"Measured apart, on {part['made']}, in {settings['rounds']} turns of "
+        f"{settings['seconds']} s, with this library {part['versions'][cases.OURS]}: {names}\n"
+    )
 
 
 def _memory(results: Results) -> list[str]:
@@ -208,6 +233,44 @@ def _memory(results: Results) -> list[str]:
                 cells = [number(turn.get("kib_1000")), number(turn.get("kib_5000"))]
                 rows.append([f"{peer}, {loop}", *cells])
     return ["## Memory\n", table(["KiB an idle connection", "of 1,000", "of 5,000"], rows)]
+
+
+def _deflate_memory(results: Results) -> list[str]:
+    name = "deflate memory"
+    columns = {
+        "kib_plain": "idle, not offered",
+        "kib_idle": "idle, negotiated",
+        "kib_active": "after 10 messages of 1 KiB",
+    }
+    rows = []
+    for loop in cases.LOOPS:
+        for peer in _PEERS:
+            if results.best(name, loop, peer):
+                cells = [number(results.figure(name, loop, peer, figure)) for figure in columns]
+                rows.append([f"{peer}, {loop}", *cells])
+    if not rows:
+        return []
+    head = ["KiB a connection, of 1,000", *columns.values()]
+    return ["## Memory with compression\n", table(head, rows)]
+
+
+def _negotiated(results: Results) -> list[str]:
+    """What each server made of a browser's offer, in the header's words."""
+    rows: dict[str, list[str]] = {}
+    for turn in results.turns:
+        if "negotiated" in turn:
+            words = [
+                key if value is True else f"{key}={value}"
+                for key, value in turn["negotiated"].items()
+                if value not in (False, 15)
+            ]
+            row = rows.setdefault(turn["peer"], ["; ".join(words) or "no parameters"])
+            share = f"{turn['compressed']:.0%}"
+            if turn["case"] == "deflate 100" and len(row) == 1:
+                row.append(share)
+    body = [[peer, *(*rows[peer], "")[:2]] for peer in _PEERS if peer in rows]
+    head = ["", "Negotiated, offered client_max_window_bits", "Of 100 bytes, compressed"]
+    return ["## What was negotiated\n", table(head, body)] if body else []
 
 
 def _imports(results: Results) -> list[str]:

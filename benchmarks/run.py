@@ -26,7 +26,7 @@ from typing import Any
 import micro
 import report
 import trustme
-from cases import LOOPS, NO_LOOP, Case, plan
+from cases import CASES, LOOPS, NO_LOOP, Case, plan
 from measure import Failed, Settings, turn
 from peers import HERE, Programs
 
@@ -76,7 +76,32 @@ def line(case: Case, loop: str, peers: list[str], turns: list[dict[str, Any]]) -
 
 
 def files_needed(case: Case) -> int:
-    return case.connections + 100 if case.kind in ("broadcast", "memory", "handshake") else 200
+    many = case.kind.split()[0] in ("broadcast", "memory", "handshake")
+    return case.connections + 100 if many else 200
+
+
+def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """
+    Return the results of an earlier run with those of a later one, of a part, in their place.
+
+    A case is replaced on an event loop as a whole: ratios are always those of one run.
+    """
+    again = {(turn["case"], turn["loop"]) for turn in new["turns"]}
+    known = {case["name"]: case for case in [*old["cases"], *new["cases"]]}
+    kept = [turn for turn in old["turns"] if (turn["case"], turn["loop"]) not in again]
+    part = {key: new[key] for key in ("made", "machine", "versions", "settings")}
+    part["cases"] = [case["name"] for case in new["cases"]]
+    parts = []
+    for each in old.get("parts", []):
+        names = [name for name in each["cases"] if name not in part["cases"]]
+        parts += [{**each, "cases": names}] if names else []
+    return {
+        **old,
+        "parts": [*parts, part],
+        "cases": [known[case.name] for case in CASES if case.name in known],
+        "turns": kept + new["turns"],
+        "codec": new["codec"] or old["codec"],
+    }
 
 
 def main() -> int:
@@ -84,6 +109,9 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="DIRECTORY")
     parser.add_argument("--quick", action="store_true", help="the core of it, in three minutes")
     parser.add_argument("--only", default="", help="cases that this regular expression matches")
+    parser.add_argument(
+        "--merge", action="store_true", help="keep what DIRECTORY has of the cases left out"
+    )
     parser.add_argument("--peers", default="", help="peers that this regular expression matches")
     parser.add_argument("--loop", choices=LOOPS, help="one event loop only")
     parser.add_argument("--rounds", type=int, default=3)
@@ -148,7 +176,10 @@ def main() -> int:
 
     options.output.mkdir(parents=True, exist_ok=True)
     path = options.output / "results.json"
-    path.write_text(json.dumps(results, indent=1) + "\n")
+    written = results
+    if options.merge and path.exists():
+        written = merge(json.loads(path.read_text()), results)
+    path.write_text(json.dumps(written, indent=1) + "\n")
     report.write(path)
     print(report.goals_table(report.Results(results)))
     print(f"{path.parent}/results.md has all of it; {results['settings']['minutes']} minutes")

@@ -11,7 +11,8 @@ until it is terminated. DUTY says what is done with messages:
 - ``broadcast``: every message is sent to all clients
 
 Nothing here imports from the rest of the suite: it runs under any Python that has the library. No
-server compresses, sends keepalive pings, or closes a connection on its own account.
+server sends keepalive pings or closes a connection on its own account; with ``--deflate`` it
+compresses as its library does by default, otherwise not at all.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ async def _coroutines(serve: Any, broadcast: Callable[[Any, Any], None]) -> Any:
             connections.discard(ws)
 
     duties = {"echo": echo, "sink": sink, "feed": feed, "broadcast": to_all}
-    options: dict[str, Any] = {"compression": None, "ping_interval": None, "max_size": MAX_SIZE}
+    options: dict[str, Any] = {"ping_interval": None, "max_size": MAX_SIZE}
+    if not OPTIONS.deflate:
+        options["compression"] = None
     if OPTIONS.unbounded_queue:
         options["max_queue"] = None
     return await serve(duties[OPTIONS.duty], HOST, 0, ssl=tls(), **options)
@@ -199,7 +202,7 @@ async def aiohttp() -> Any:
     duty = {"echo": echo, "sink": sink, "feed": feed, "broadcast": to_all}[OPTIONS.duty]
 
     async def handler(request: web.Request) -> web.WebSocketResponse:
-        ws = web.WebSocketResponse(compress=False, max_msg_size=MAX_SIZE)
+        ws = web.WebSocketResponse(compress=OPTIONS.deflate, max_msg_size=MAX_SIZE)
         await ws.prepare(request)
         await duty(ws)
         return ws
@@ -279,6 +282,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--batch", type=int, default=100, help="messages sent each turn of the loop"
     )
+    parser.add_argument("--deflate", action="store_true", help="compress, as is its default")
     parser.add_argument("--unbounded-queue", action="store_true", help="max_queue=None")
     OPTIONS = parser.parse_args()
 

@@ -6,7 +6,8 @@
  *   wsload drain HOST PORT   receives as fast as it can
  *   wsload crowd HOST PORT   the first connection sends a message that the server sends to all; when all
  *                            have it, the next one: counts messages received, times whole rounds
- *   wsload open HOST PORT    opens them, -w handshakes in flight, and keeps them until standard input ends
+ *   wsload open HOST PORT    opens them, -w handshakes in flight, and keeps them until standard input ends;
+ *                            with -n, each gets the answers to so many messages first, one at a time
  * Servers; when PORT is 0 the system chooses one, and it is printed:
  *   wsload echo HOST PORT    sends every data message back, answers pings and closes
  *   wsload sink HOST PORT    drops what it receives
@@ -14,7 +15,11 @@
  *                            socket takes them
  *
  * A client prints one line of JSON. Its measurement begins after a warm-up of -u seconds and lasts -d
- * seconds. With -p PID it includes the CPU time, user and system, that the process spent meanwhile.
+ * seconds. With -p PID it includes the CPU time, user and system, that the process spent meanwhile. With -x
+ * EXTENSIONS it offers these (Sec-WebSocket-Extensions). With -f FILE its messages are frames from there: their
+ * number, of how many the first ones are sent once, then each one's length and bytes, numbers of 32 bits, little
+ * endian. After the last one, it goes on behind those that are sent once: what is compressed with context takeover
+ * repeats from the second time on. What is received is counted, whatever it is.
  * All use one thread and epoll, so on two cores neither starves the Python process measured.
  *
  * Build: cc -O2 -o wsload wsload.c
@@ -25,6 +30,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,12 +117,14 @@ static size_t put_header(uint8_t *p, int opcode, uint64_t len, int masked) {
 /* --------------------------------------------------------------- clients */
 
 static struct {
-    const char *host; int port, conns, window, text; size_t size; double seconds, warmup; pid_t pid;
+    const char *host, *extensions, *file; int port, conns, window, text, messages; size_t size; double seconds, warmup; pid_t pid;
 } opt = {.conns = 1, .window = 1, .size = 64, .seconds = 3, .warmup = 0.3};
 
 /* What is received is only counted: frames are passed over, wherever the reads cut them. */
 struct rx { uint64_t skip; uint8_t head[14]; int have, counting; };
-struct conn { int fd, want_write; struct buf out; struct rx rx; double *sent; int next; };
+struct conn { int fd, want_write; struct buf out; struct rx rx; double *sent; int next; uint32_t frame; };
+
+static uint64_t payload;                                    /* bytes of messages received */
 
 static int consume(struct rx *r, const uint8_t *p, size_t n) {          /* returns messages completed */
     int whole = 0;
@@ -132,6 +140,7 @@ static int consume(struct rx *r, const uint8_t *p, size_t n) {          /* retur
         if (!header(r->head, r->have, &len, &masked)) continue;
         int op = r->head[0] & 15;
         if (op == 8) DIE("the server closed the connection");
+        if (op < 8) payload += len;
         r->have = 0; r->skip = len; r->counting = r->head[0] >> 7 && op < 8;
         if (!len) whole += r->counting;
     }
@@ -154,9 +163,50 @@ static void report(uint64_t messages, double took, double spent) {
     printf("{\"messages\": %llu, \"seconds\": %.3f, \"msgs_per_s\": %.0f, \"MB_per_s\": %.1f", (unsigned long long)messages,
            took, messages / took, messages * opt.size / took / 1e6);
     if (opt.pid) printf(", \"cpu_us\": %.4f", spent / messages * 1e6);
+    if (opt.file) printf(", \"reply_bytes\": %.1f", (double)payload / messages);
     if (nlat) printf(", \"p50_us\": %.1f, \"p99_us\": %.1f", percentile(.5), percentile(.99));
     printf("}\n");
     fflush(stdout);
+}
+
+/* The messages to send, as frames; a connection begins with the first. */
+static struct { uint32_t count, once; uint8_t **frame; uint32_t *length; size_t longest; } stock;
+
+static uint32_t number(FILE *f) {
+    uint8_t b[4];
+    if (fread(b, 1, 4, f) != 4) DIE("%s ends early", opt.file);
+    return b[0] | b[1] << 8 | b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
+static void stock_up(void) {
+    FILE *f = opt.file ? fopen(opt.file, "rb") : NULL;
+    if (opt.file && !f) DIE("cannot open %s: %s", opt.file, strerror(errno));
+    stock.count = f ? number(f) : 1;
+    stock.once = f ? number(f) : 0;
+    if (stock.once >= stock.count) DIE("%s has nothing to repeat", opt.file);
+    stock.frame = calloc(stock.count, sizeof *stock.frame);
+    stock.length = calloc(stock.count, sizeof *stock.length);
+    for (uint32_t i = 0; f && i < stock.count; i++) {
+        stock.length[i] = number(f);
+        stock.frame[i] = malloc(stock.length[i]);
+        if (fread(stock.frame[i], 1, stock.length[i], f) != stock.length[i]) DIE("%s ends early", opt.file);
+    }
+    if (f) fclose(f);
+    else {
+        uint8_t *frame = stock.frame[0] = malloc(opt.size + 14), key[4] = {0x12, 0x34, 0x56, 0x78};
+        size_t h = put_header(frame, opt.text ? 1 : 2, opt.size, 1);
+        memcpy(frame + h, key, 4);
+        for (size_t i = 0; i < opt.size; i++) frame[h + 4 + i] = ('a' + i % 26) ^ key[i % 4];
+        stock.length[0] = h + 4 + opt.size;
+    }
+    for (uint32_t i = 0; i < stock.count; i++) if (stock.length[i] > stock.longest) stock.longest = stock.length[i];
+}
+
+static void put_message(struct conn *c) {
+    uint32_t length = stock.length[c->frame];
+    memcpy(buf_reserve(&c->out, length), stock.frame[c->frame], length);
+    c->out.end += length;
+    if (++c->frame == stock.count) c->frame = stock.once;
 }
 
 static int dial(void) {                                     /* connects and sends the request */
@@ -170,7 +220,9 @@ static int dial(void) {                                     /* connects and send
     char req[512];
     int n = snprintf(req, sizeof req,
         "GET / HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", opt.host, opt.port);
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s%s%s\r\n", opt.host, opt.port,
+        opt.extensions ? "Sec-WebSocket-Extensions: " : "", opt.extensions ? opt.extensions : "", opt.extensions ? "\r\n" : "");
+    if (n >= (int)sizeof req) DIE("the request is too long");
     if (write(fd, req, n) != n) DIE("short write");
     return fd;
 }
@@ -184,6 +236,7 @@ static void answered(int fd) {                              /* reads the respons
         if (!end && n == sizeof res) DIE("handshake failed");
     }
     if (memcmp(res, "HTTP/1.1 101", 12)) DIE("handshake refused: %.*s", 60, res);
+    if (opt.extensions && !memmem(res, end - res, "permessage-deflate", 18)) DIE("no compression was negotiated");
     if (read(fd, res, end + 4 - res) < 0) DIE("handshake failed");
     nonblocking(fd);
 }
@@ -196,11 +249,31 @@ static void dial_all(int *fds, int n, int inflight) {
     }
 }
 
+/* Sends messages on a connection, each when the answer to the last one has come. */
+static void converse(int fd) {
+    static uint8_t in[65536];
+    struct conn c = {.fd = fd};
+    for (int i = 0; i < opt.messages; i++) {
+        put_message(&c);
+        for (int whole = 0; !whole;) {
+            int w = buf_flush(&c.out, fd);
+            if (w < 0) DIE("send: %s", strerror(errno));
+            struct pollfd p = {fd, POLLIN | (w ? 0 : POLLOUT), 0};
+            if (poll(&p, 1, 20000) < 1) DIE("no answer");
+            ssize_t r = recv(fd, in, sizeof in, 0);
+            if (r == 0 || (r < 0 && errno != EAGAIN)) DIE("connection lost");
+            if (r > 0) whole = consume(&c.rx, in, r);
+        }
+    }
+    free(c.out.p);
+}
+
 /* Memory an idle connection costs, and what it takes to open one. */
 static int open_only(void) {
     int *fds = calloc(opt.conns, sizeof *fds);
     double spent = cpu(opt.pid), start = now();
     dial_all(fds, opt.conns, opt.window);
+    for (int i = 0; opt.messages && i < opt.conns; i++) converse(fds[i]);
     report(opt.conns, now() - start, cpu(opt.pid) - spent);
     char c;
     while (read(0, &c, 1) > 0) ;
@@ -210,12 +283,7 @@ static int open_only(void) {
 enum mode { LOAD, FLOOD, DRAIN, CROWD };
 
 static int load(enum mode mode) {
-    size_t size = mode == DRAIN ? 0 : opt.size;
-    uint8_t *frame = malloc(size + 14), key[4] = {0x12, 0x34, 0x56, 0x78};
-    size_t h = put_header(frame, opt.text ? 1 : 2, size, 1);
-    memcpy(frame + h, key, 4);
-    for (size_t i = 0; i < size; i++) frame[h + 4 + i] = ('a' + i % 26) ^ key[i % 4];
-    size_t flen = h + 4 + size, chunk = 262144, batch = mode == FLOOD ? 1 + 16384 / flen : 1;
+    size_t chunk = 262144, batch = mode == FLOOD ? 1 + 16384 / stock.longest : 1;
     uint8_t *in = malloc(chunk);
     int ep = epoll_create1(0), *fds = calloc(opt.conns, sizeof *fds), owed = 0;
     struct conn *cs = calloc(opt.conns, sizeof *cs);
@@ -228,7 +296,7 @@ static int load(enum mode mode) {
         c->fd = fds[i];
         c->sent = calloc(opt.window, sizeof(double));
         for (int k = 0; k < first; k++) {
-            memcpy(buf_reserve(&c->out, flen), frame, flen); c->out.end += flen;
+            put_message(c);
             c->sent[k % opt.window] = now();
         }
         if (buf_flush(&c->out, c->fd) < 0) DIE("send: %s", strerror(errno));
@@ -240,7 +308,7 @@ static int load(enum mode mode) {
     struct epoll_event evs[256];
     while ((t = now()) < end || !start || !done) {
         if (t > end + 20) DIE("nothing was received");
-        if (!start && t >= warm) { start = t; end = t + opt.seconds; spent = cpu(opt.pid); done = nlat = 0; }
+        if (!start && t >= warm) { start = t; end = t + opt.seconds; spent = cpu(opt.pid); done = nlat = payload = 0; }
         int n = epoll_wait(ep, evs, 256, 100);
         for (int e = 0; e < n; e++) {
             struct conn *c = evs[e].data.ptr;
@@ -256,7 +324,7 @@ static int load(enum mode mode) {
                     if (!owed) {                                     /* everyone has it: next round */
                         if (start) record(tr - round);
                         round = tr; owed = opt.conns;
-                        memcpy(buf_reserve(&cs->out, flen), frame, flen); cs->out.end += flen;
+                        put_message(cs);
                         if (buf_flush(&cs->out, cs->fd) < 0) DIE("send: %s", strerror(errno));
                         if (cs->out.start < cs->out.end) DIE("the server does not read");
                     }
@@ -265,11 +333,11 @@ static int load(enum mode mode) {
                     if (start) record(tr - c->sent[c->next]);
                     c->sent[c->next] = tr;
                     c->next = (c->next + 1) % opt.window;
-                    memcpy(buf_reserve(&c->out, flen), frame, flen); c->out.end += flen;
+                    put_message(c);
                 }
             }
             if (mode == FLOOD && c->out.start == c->out.end)
-                for (size_t i = 0; i < batch; i++, done++) { memcpy(buf_reserve(&c->out, flen), frame, flen); c->out.end += flen; }
+                for (size_t i = 0; i < batch; i++, done++) put_message(c);
             int w = buf_flush(&c->out, c->fd);
             if (w < 0) DIE("send: %s", strerror(errno));
             int want = mode == FLOOD || w == 0;
@@ -439,10 +507,10 @@ int main(int argc, char **argv) {
     struct rlimit files;
     int which = 0, o;
     if (argc < 4) DIE("usage: wsload load|flood|drain|crowd|open|echo|sink|feed HOST PORT [-c connections] [-w window] "
-                      "[-s bytes] [-t] [-u warmup] [-d seconds] [-p pid]");
+                      "[-s bytes] [-t] [-n messages] [-f frames] [-x extensions] [-u warmup] [-d seconds] [-p pid]");
     opt.host = argv[2]; opt.port = atoi(argv[3]);
     optind = 4;
-    while ((o = getopt(argc, argv, "c:w:s:d:u:p:t")) != -1)
+    while ((o = getopt(argc, argv, "c:w:s:d:u:p:n:f:x:t")) != -1)
         switch (o) {
         case 'c': opt.conns = atoi(optarg); break;
         case 'w': opt.window = atoi(optarg); break;
@@ -450,11 +518,15 @@ int main(int argc, char **argv) {
         case 'd': opt.seconds = atof(optarg); break;
         case 'u': opt.warmup = atof(optarg); break;
         case 'p': opt.pid = atoi(optarg); break;
+        case 'n': opt.messages = atoi(optarg); break;
+        case 'f': opt.file = optarg; break;
+        case 'x': opt.extensions = optarg; break;
         case 't': opt.text = 1; break;
         default: return 1;
         }
     if (!getrlimit(RLIMIT_NOFILE, &files)) { files.rlim_cur = files.rlim_max; setrlimit(RLIMIT_NOFILE, &files); }
     while (which < 8 && strcmp(argv[1], names[which])) which++;
     if (which == 8) DIE("there is no %s", argv[1]);
+    stock_up();
     return which == 7 ? open_only() : which < 4 ? load(which) : serve(which - 4);
 }

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -26,7 +27,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def suite() -> Iterator[dict[str, ModuleType]]:
     """Its modules, which are scripts and no package."""
-    names = ["cases", "measure", "peers", "report"]
+    names = ["cases", "payloads", "deflate", "measure", "peers", "report"]
     sys.path.insert(0, str(BENCHMARKS))
     try:
         yield {name: __import__(name) for name in names}
@@ -135,8 +136,100 @@ def test_peers_get_what_is_theirs(
     ours = programs.environment(cases.OURS)
     assert ours["PYTHONPATH"] == str(BENCHMARKS.parent)
     assert ours["WEBSOCKETS_CODEC"] == "compiled"
+    assert ours["WEBSOCKETS_ZLIB"] == "zlib"
+    assert programs.environment(cases.OURS_ZLIB_NG)["WEBSOCKETS_ZLIB"] == "zlib_ng"
     theirs = programs.environment(cases.WEBSOCKETS)
-    assert not {"PYTHONPATH", "PYTHONASYNCIODEBUG", "WEBSOCKETS_CODEC"} & set(theirs)
+    assert not {"PYTHONPATH", "PYTHONASYNCIODEBUG", "WEBSOCKETS_CODEC", "WEBSOCKETS_ZLIB"} & set(
+        theirs
+    )
+
+
+@pytest.mark.parametrize("size", [100, 200, 1000, 1024, 4096, 65536])
+def test_messages_are_json_and_differ(suite: dict[str, ModuleType], size: int) -> None:
+    messages = suite["payloads"].messages(size)
+    assert {len(message) for message in messages} == {size}
+    assert all(isinstance(json.loads(message), dict) for message in messages)
+    assert len(set(messages)) == len(messages)
+    assert sum(map(len, messages)) > 2**15
+    assert messages == suite["payloads"].messages(size)
+
+
+@pytest.mark.parametrize(
+    ("header", "no_takeover", "bits"),
+    [
+        ("permessage-deflate", False, 15),
+        ('permessage-deflate; client_max_window_bits="12"; server_max_window_bits=9', False, 12),
+        ("permessage-deflate; client_no_context_takeover", True, 15),
+    ],
+)
+def test_frames_can_be_repeated(
+    suite: dict[str, ModuleType], header: str, no_takeover: bool, bits: int
+) -> None:
+    deflate = suite["deflate"]
+    negotiated = deflate.Negotiated.parse(f"x\r\nSec-WebSocket-Extensions: {header}\r\n".encode())
+    assert negotiated.client_no_context_takeover is no_takeover
+    assert negotiated.client_max_window_bits == bits
+    messages = suite["payloads"].messages(200, 256)
+    frames, once = deflate.frames(messages, negotiated)
+    inflater = zlib.decompressobj(-bits)
+    sent = list(enumerate(frames)) + 2 * list(enumerate(frames))[once:]
+    for index, frame in sent:
+        assert frame[0] == deflate.COMPRESSED
+        length = deflate.payload_length(frame)
+        key, masked = frame[-length - 4 : -length], frame[-length:]
+        payload = bytes(byte ^ key[i % 4] for i, byte in enumerate(masked))
+        if no_takeover:
+            inflater = zlib.decompressobj(-bits)
+        assert inflater.decompress(payload + deflate.TAIL) == messages[index % once]
+
+
+def test_other_extensions_are_no_compression(suite: dict[str, ModuleType]) -> None:
+    deflate = suite["deflate"]
+    for header in ["", "Sec-WebSocket-Extensions: other\r\n"]:
+        with pytest.raises(deflate.Wrong):
+            deflate.Negotiated.parse(f"x\r\n{header}".encode())
+
+
+def test_results_of_a_part_take_their_place(
+    suite: dict[str, ModuleType], results: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "trustme", ModuleType("trustme"))
+    monkeypatch.setitem(sys.modules, "micro", ModuleType("micro"))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    monkeypatch.delitem(sys.modules, "run", raising=False)
+    merge = __import__("run").merge
+    monkeypatch.delitem(sys.modules, "run")
+    old = results.data
+    turn = {"loop": "asyncio", "peer": "this library", "cpu_us": 3.0}
+    rtt = {"name": "rtt64", "kind": "echo", "figure": "cpu_us"}
+    ours = {"versions": {"this library": "17.4 at 1234"}, "codec": []}
+    first = merge(old, {**old, **ours, "cases": [rtt], "turns": [{"case": "rtt64", **turn}]})
+    assert [case["name"] for case in first["cases"]] == ["rtt64", "pipe64"]
+    assert len(first["turns"]) == len(old["turns"]) + 1
+    assert first["codec"] == old["codec"]
+    # Ratios are those of one run: what the peers did in another one is gone.
+    again = [{"case": "pipe64", **turn}]
+    second = merge(first, {**old, **ours, "turns": again})
+    assert [t for t in second["turns"] if t["case"] == "pipe64"] == again
+    assert [part["cases"] for part in second["parts"]] == [["rtt64"], ["pipe64"]]
+    assert "with this library 17.4 at 1234: pipe64" in suite["report"].page(
+        suite["report"].Results(second)
+    )
+
+
+def _repeated(program: str, port: str, directory: Path) -> float:
+    """Bytes of a reply where messages of 1,000, 3 and 4 bytes are sent, the first of them once."""
+    frames = [bytes([0x82, 0xFE, 3, 232]) + bytes(1004), bytes([0x82, 0x83]) + bytes(7)]
+    frames += [bytes([0x82, 0x84]) + bytes(8)]
+    numbers = [len(frames), 1, *map(len, frames)]
+    head, once, *lengths = (number.to_bytes(4, "little") for number in numbers)
+    pairs = zip(lengths, frames, strict=True)
+    file = directory / "frames"
+    file.write_bytes(head + once + b"".join(map(b"".join, pairs)))
+    command = [program, "load", "127.0.0.1", port, "-f", str(file), "-u", "0.02", "-d", "0.05"]
+    output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    figures: dict[str, float] = json.loads(output)
+    return figures["reply_bytes"]
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
@@ -167,5 +260,6 @@ def test_load_generator(tmp_path: Path) -> None:
                 check=True,
             ).stdout
             assert json.loads(opened)["messages"] == 20
+            assert _repeated(program, port, tmp_path) == pytest.approx(3.5, abs=0.1)
         finally:
             server.terminate()
