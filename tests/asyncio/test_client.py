@@ -83,6 +83,7 @@ def test_signature() -> None:
         "origin": None,
         "extensions": None,
         "subprotocols": None,
+        "compression": "deflate",
         "additional_headers": None,
         "open_timeout": 10,
         "ping_interval": 20,

@@ -78,6 +78,7 @@ def test_signature() -> None:
         "extensions": None,
         "subprotocols": None,
         "select_subprotocol": None,
+        "compression": "deflate",
         "process_request": None,
         "process_response": None,
         "open_timeout": 10,

@@ -13,6 +13,7 @@ from ..client import ClientProtocol, backoff
 from ..datastructures import Headers, HeadersLike
 from ..exceptions import InvalidMessage, InvalidStatus
 from ..extensions.base import ClientExtensionFactory
+from ..extensions.permessage_deflate import apply_compression, enable_client_permessage_deflate
 from ..headers import validate_subprotocols
 from ..http11 import USER_AGENT, Response
 from ..protocol import CONNECTING, OPEN
@@ -137,9 +138,12 @@ class connect:
     Args:
         uri: URI of the server, ``ws://`` or ``wss://`` (RFC 6455 section 3).
         origin: value of the ``Origin`` header, for servers that require one.
-        extensions: extensions to negotiate, in order of preference.
+        extensions: extensions to negotiate, in order of preference; a
+            :class:`~websockets.extensions.permessage_deflate.ClientPerMessageDeflateFactory` among
+            them sets how messages are compressed.
         subprotocols: subprotocols to negotiate, in order of preference.
-        compression: None; compression is not available yet.
+        compression: ``"deflate"`` to offer permessage-deflate (RFC 7692), with its default
+            settings unless it is among the extensions; None to offer no more than those.
         additional_headers: headers to add to the handshake request.
         user_agent_header: value of the ``User-Agent`` header; None for none.
         proxy: None or True for a direct connection; proxies are not available yet.
@@ -176,7 +180,7 @@ class connect:
         origin: Origin | None = None,
         extensions: Sequence[ClientExtensionFactory] | None = None,
         subprotocols: Sequence[Subprotocol] | None = None,
-        compression: str | None = None,
+        compression: str | None = "deflate",
         additional_headers: HeadersLike | None = None,
         user_agent_header: str | None = USER_AGENT,
         proxy: str | Literal[True] | None = True,
@@ -197,7 +201,7 @@ class connect:
         self.ws_uri = parse_uri(uri)
         if subprotocols is not None:
             validate_subprotocols(subprotocols)
-        check_compression(compression)
+        extensions = apply_compression(compression, extensions, enable_client_permessage_deflate)
         if proxy is not None and proxy is not True:
             raise ValueError("proxies are not available yet: pass proxy=None")
         if logger is None:
@@ -320,12 +324,3 @@ def default_ssl_context() -> ssl_module.SSLContext:
     if _ssl_context is None:
         _ssl_context = ssl_module.create_default_context()
     return _ssl_context
-
-
-def check_compression(compression: str | None) -> None:
-    """Refuse compression until there is some."""
-    if compression is not None:
-        hint = ""
-        if compression == "deflate":
-            hint = "; it is not available yet: pass compression=None"
-        raise ValueError(f"unsupported compression: {compression}{hint}")

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from ..exceptions import ConnectionClosed
 from ..extensions.base import ServerExtensionFactory
+from ..extensions.permessage_deflate import apply_compression, enable_server_permessage_deflate
 from ..frames import CloseCode
 from ..headers import validate_subprotocols
 from ..http11 import SERVER, Request, Response
@@ -22,7 +23,6 @@ from ..server import SWITCHING_PROTOCOLS, ServerProtocol
 from ..typing import LoggerLike, Origin, StatusLike, Subprotocol
 from ..utils import get_socket_name
 from .broadcast import broadcast
-from .client import check_compression
 from .connection import Connection
 
 __all__ = ["Server", "ServerConnection", "broadcast", "serve", "unix_serve"]
@@ -415,7 +415,7 @@ def serve(
     select_subprotocol: (
         Callable[[ServerConnection, Sequence[Subprotocol]], Subprotocol | None] | None
     ) = None,
-    compression: str | None = None,
+    compression: str | None = "deflate",
     process_request: ProcessRequest | None = None,
     process_response: ProcessResponse | None = None,
     server_header: str | None = SERVER,
@@ -448,12 +448,15 @@ def serve(
         port: TCP port to listen on; any free one if 0.
         origins: acceptable values of the ``Origin`` header, strings or compiled regular
             expressions; None in the list accepts requests without one.
-        extensions: extensions to negotiate, in order of preference.
+        extensions: extensions to negotiate, in order of preference; a
+            :class:`~websockets.extensions.permessage_deflate.ServerPerMessageDeflateFactory` among
+            them sets how messages are compressed.
         subprotocols: subprotocols to negotiate, in order of preference.
         select_subprotocol: called with the connection and the subprotocols that the client offers,
             it returns one of them, or None for none, or raises
             :exc:`~websockets.exceptions.NegotiationError` to refuse the connection.
-        compression: None; compression is not available yet.
+        compression: ``"deflate"`` to accept permessage-deflate (RFC 7692), with its default
+            settings unless it is among the extensions; None to accept no more than those.
         process_request: called with the connection and the request, it returns None to go on, or a
             response to send instead; see :meth:`ServerConnection.respond`. It may be a coroutine
             function.
@@ -480,7 +483,7 @@ def serve(
     """
     if subprotocols is not None:
         validate_subprotocols(subprotocols)
-    check_compression(compression)
+    extensions = apply_compression(compression, extensions, enable_server_permessage_deflate)
     if create_connection is None:
         create_connection = ServerConnection
     connection_class = create_connection

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from ..exceptions import (
     DuplicateParameter,
@@ -34,6 +34,8 @@ __all__ = [
     "enable_server_permessage_deflate",
     "set_zlib_module",
 ]
+
+F = TypeVar("F", ClientExtensionFactory, ServerExtensionFactory)
 
 # RFC 7692 section 7.1.2: a window has 2**8 to 2**15 bytes, the latter unless negotiated otherwise.
 MIN_WINDOW_BITS = 8
@@ -377,10 +379,7 @@ def enable_client_permessage_deflate(
         The extensions as they are if permessage-deflate is among them, else a list with it at the
         end.
     """
-    extensions = [] if extensions is None else extensions
-    if any(factory.name == PerMessageDeflate.name for factory in extensions):
-        return extensions
-    return [*extensions, _default_client_factory()]
+    return _enable(extensions or [], _default_client_factory)
 
 
 def enable_server_permessage_deflate(
@@ -396,7 +395,37 @@ def enable_server_permessage_deflate(
         The extensions as they are if permessage-deflate is among them, else a list with it at the
         end.
     """
-    extensions = [] if extensions is None else extensions
+    return _enable(extensions or [], _default_server_factory)
+
+
+def _enable(extensions: Sequence[F], make_default: Callable[[], F]) -> Sequence[F]:
     if any(factory.name == PerMessageDeflate.name for factory in extensions):
         return extensions
-    return [*extensions, _default_server_factory()]
+    return list(extensions) + [make_default()]
+
+
+def apply_compression(
+    compression: str | None,
+    extensions: Sequence[F] | None,
+    enable: Callable[[Sequence[F] | None], Sequence[F]],
+) -> Sequence[F] | None:
+    """
+    Do what the argument ``compression`` of whatever opens connections says.
+
+    Args:
+        compression: "deflate" for permessage-deflate; None for no more than is among the
+            extensions.
+        extensions: extensions to negotiate; None for none.
+        enable: what adds permessage-deflate to them on this side.
+
+    Returns:
+        The extensions to negotiate.
+
+    Raises:
+        ValueError: if ``compression`` is something else.
+    """
+    if compression is None:
+        return extensions
+    if compression != "deflate":
+        raise ValueError(f"unsupported compression: {compression}")
+    return enable(extensions)
