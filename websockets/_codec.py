@@ -280,8 +280,9 @@ class FrameReader:
     ) -> None:
         _check_limits(max_message, max_fragment)
         self._masked = masked
-        self._max_message = max_message
-        self._max_fragment = max_fragment
+        # A limit beyond any length is none.
+        self._max_message = None if (max_message or 0) > LARGEST else max_message
+        self._max_fragment = None if (max_fragment or 0) > LARGEST else max_fragment
         self.extended = extended
         self.inflater: Inflater | None = None
 

@@ -552,10 +552,11 @@ cdef class FrameReader:
         _check_limits(max_message, max_fragment)
         self._masked = masked
         self.extended = extended
-        if max_message is not None:
-            self._limit_message, self._max_message = True, min(max_message, LARGEST)
-        if max_fragment is not None:
-            self._limit_fragment, self._max_fragment = True, min(max_fragment, LARGEST)
+        # A limit beyond any length is none.
+        if max_message is not None and max_message <= LARGEST:
+            self._limit_message, self._max_message = True, max_message
+        if max_fragment is not None and max_fragment <= LARGEST:
+            self._limit_fragment, self._max_fragment = True, max_fragment
         utf8_reset(&self._utf8)
 
     def __dealloc__(self):

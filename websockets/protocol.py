@@ -73,6 +73,10 @@ LARGE_PAYLOAD = 64 * 1024
 # In the reserved bits as the codec has them.
 RSV1 = 4
 
+# A server keeps what comes before its response once no more than this has come: clients must wait
+# for the response (RFC 6455 section 4.1), and nobody has been authenticated yet.
+MAX_EARLY_DATA = 64 * 1024
+
 OPCODES = {int(opcode): opcode for opcode in Opcode}
 
 # To look one up by its name takes a lock.
@@ -99,6 +103,7 @@ class Protocol:
         "__dict__",
         "__weakref__",
         "_extensions",
+        "_early_size",
         "_held_pong",
         "_hold_pongs",
         "_id",
@@ -168,6 +173,7 @@ class Protocol:
         self.handshake_parser: RequestParser | ResponseParser | None = None
         self.reader = FrameReader(side is SERVER, self.max_message_size, self.max_fragment_size)
         self.events: list[Event] = []
+        self._early_size = 0  # bytes that have come before the response
         # Text that extensions have decoded is checked here, as only here it is text.
         self._text: Utf8Validator | None = None
 
@@ -293,6 +299,8 @@ class Protocol:
         if self.handshake_parser is not None:
             self.handshake_parser.feed(bytes(data))
             self.receive_handshake()
+        elif self._state is CONNECTING:
+            self._receive_early(data)
         elif not self.ended:
             self.reader.feed(data)
         if self._state is not CONNECTING:
@@ -541,6 +549,26 @@ class Protocol:
         if rest and not self.ended:
             self.reader.feed(rest)
 
+    def fail_early(self) -> None:
+        """Fail the connection, which has just opened, if not all was kept that came before."""
+        if self._early_size > MAX_EARLY_DATA:
+            self.fail(CloseCode.POLICY_VIOLATION, "too much data before the handshake response")
+
+    def fail_parsing(self, exc: Exception) -> None:
+        """Fail the connection, as nothing behind what was received can be understood."""
+        code, reason = CloseCode.INTERNAL_ERROR, ""
+        if isinstance(exc, ProtocolError):
+            code, reason = CloseCode.PROTOCOL_ERROR, str(exc)
+        elif isinstance(exc, UnicodeDecodeError):
+            code, reason = CloseCode.INVALID_DATA, f"{exc.reason} at position {exc.start}"
+        elif isinstance(exc, PayloadTooBig):
+            code, reason = CloseCode.MESSAGE_TOO_BIG, str(exc)
+        else:  # an extension's own
+            self.logger.error("parser failed", exc_info=exc)
+        self.parser_exc = exc
+        # RFC 6455 section 5.5: two of the 125 bytes of a control frame are the code.
+        self.fail(code, reason.encode()[:123].decode(errors="ignore"))
+
     def recv_frame(self, frame: Frame) -> None:
         """Act on a frame from the peer.
 
@@ -613,6 +641,13 @@ class Protocol:
             self.logger.debug("> EOF")
         self.writes.append(SEND_EOF)
 
+    def _receive_early(self, data: BytesLike) -> None:
+        """Keep bytes that come before the response, as long as they are few."""
+        if self._early_size <= MAX_EARLY_DATA and not self.ended:
+            self._early_size += len(data)
+            if self._early_size <= MAX_EARLY_DATA:
+                self.reader.feed(data)
+
     def _read_frames(self, frames: list[Event], once: bool = False) -> None:
         """Read frames, or one of them, act on them, and append them to a list."""
         reader = self.reader
@@ -631,17 +666,8 @@ class Protocol:
                 frames.append(frame)
                 if once or not reader.in_frame:
                     return
-        except ProtocolError as exc:
-            self._fail_parsing(exc, CloseCode.PROTOCOL_ERROR, str(exc))
-        except UnicodeDecodeError as exc:
-            reason = f"{exc.reason} at position {exc.start}"
-            self._fail_parsing(exc, CloseCode.INVALID_DATA, reason)
-        except PayloadTooBig as exc:
-            self._fail_parsing(exc, CloseCode.MESSAGE_TOO_BIG, str(exc))
         except Exception as exc:
-            # An extension's own; nothing behind it can be understood.
-            self.logger.error("parser failed", exc_info=True)
-            self._fail_parsing(exc, CloseCode.INTERNAL_ERROR, "")
+            self.fail_parsing(exc)
 
     def _send_data(
         self, opcode: Opcode, data: BytesLike, fin: bool, compress: bool | None = None
@@ -665,11 +691,6 @@ class Protocol:
             raise InvalidState(f"connection is {self._state.name.lower()}")
         if self.eof_sent:
             raise InvalidState("connection is closing")
-
-    def _fail_parsing(self, exc: Exception, code: CloseCode, reason: str) -> None:
-        self.parser_exc = exc
-        # RFC 6455 section 5.5: two of the 125 bytes of a control frame are the code.
-        self.fail(code, reason.encode()[:123].decode(errors="ignore"))
 
     def _decode(self, frame: Frame) -> Frame:
         """Undo the extensions, and do the checks that the frame reader had to leave."""

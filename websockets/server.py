@@ -387,6 +387,7 @@ class ServerProtocol(Protocol):
             self.writes.append(data)
             self.state = OPEN
             self.log_info("connection open")
+            self.fail_early()
             return
         self.log_info(
             "connection rejected (%d %s)" if self.accept_called else "HTTP response sent (%d %s)",

@@ -11,9 +11,10 @@ import codecs
 import enum
 import os
 from collections import deque
+from itertools import islice
 from typing import Generic, TypeVar
 
-from .exceptions import ConcurrencyError
+from .exceptions import ConcurrencyError, PayloadTooBig
 from .frames import CONT, PONG, TEXT, Frame
 from .protocol import Protocol
 
@@ -25,8 +26,15 @@ Waiter = TypeVar("Waiter")
 # that falls behind this far, fragments are joined: an empty one would cost more than its two bytes.
 MAX_KEPT_FRAGMENTS = 1024
 
+# How many messages are read at once when the connection has ended.
+FINISH_SIZE = 16
+
 # A frame that trickles in proves the peer alive for so many ping timeouts, and no longer.
 MAX_UNFINISHED_TIMEOUTS = 5
+
+# A peer to which nothing could be written for so many ping timeouts is not reading, and has not got
+# the ping: what it sends does not keep the connection then.
+MAX_BLOCKED_TIMEOUTS = 5
 
 
 class Incoming:
@@ -163,14 +171,24 @@ class Keepalive:
     """Tells when to ping, and when the peer has been silent for too long.
 
     Whatever arrives proves the peer alive, not only the pong, which may be queued behind data.
-    Silence counts only while this side is reading.
+    Silence counts only while this side is reading. A peer that does not read for long is given up,
+    whatever it sends: what waits to be written would wait for ever.
 
     Args:
         interval: seconds between pings; None for no keepalive.
         timeout: seconds of silence after a ping until the connection fails; None for never.
     """
 
-    __slots__ = ("_sent", "_unfinished", "deadline", "interval", "ping", "timeout")
+    __slots__ = (
+        "_blocked",
+        "_sent",
+        "_unfinished",
+        "_unwritten",
+        "deadline",
+        "interval",
+        "ping",
+        "timeout",
+    )
 
     def __init__(self, interval: float | None, timeout: float | None) -> None:
         self.interval = interval
@@ -179,6 +197,8 @@ class Keepalive:
         self.ping: bytes | None = None  # the one that is out
         self._sent = 0.0
         self._unfinished = 0
+        self._unwritten = 0  # bytes that waited to be written at the last look
+        self._blocked = 0  # looks since they became fewer
 
     def start(self, now: float) -> None:
         if self.interval is not None:
@@ -191,6 +211,7 @@ class Keepalive:
         """Note that a keepalive ping was sent."""
         assert self.interval is not None
         self.ping, self._sent, self._unfinished = data, now, 0
+        self._unwritten = self._blocked = 0
         self.deadline = now + (self.interval if self.timeout is None else self.timeout)
 
     def answered(self, now: float) -> None:
@@ -199,7 +220,9 @@ class Keepalive:
             self.ping = None
             self.deadline = max(now, self._sent + self.interval)
 
-    def expire(self, now: float, heard: bool, in_frame: bool, reading: bool) -> Timeout | None:
+    def expire(
+        self, now: float, heard: bool, in_frame: bool, reading: bool, unwritten: int = 0
+    ) -> Timeout | None:
         """Decide what the deadline means, having passed.
 
         Args:
@@ -207,9 +230,14 @@ class Keepalive:
             heard: whether anything has arrived since the last call.
             in_frame: whether all of it belongs to a frame that is still unfinished.
             reading: whether this side was reading.
+            unwritten: bytes that wait to be written, if they are too many for more to be sent.
         """
         if self.ping is None or self.timeout is None:
             return Timeout.PING
+        blocked = unwritten and unwritten >= self._unwritten
+        self._unwritten, self._blocked = unwritten, self._blocked + 1 if blocked else 0
+        if self._blocked >= MAX_BLOCKED_TIMEOUTS:
+            return Timeout.SILENCE
         self._unfinished = self._unfinished + 1 if heard and in_frame else 0
         alive = heard and self._unfinished < MAX_UNFINISHED_TIMEOUTS
         if alive or not reading:
@@ -310,7 +338,9 @@ class Session(Generic[Waiter]):
                         reader.keep()
                         self.stopped = True
                         break
-                    room, self.dropped = limit, True
+                    self.dropped = True
+            if self.dropped and reader.inflater is not None:
+                room = 1  # what is dropped is not to fill the memory first
             # Whole messages take the short way, unless their frames are to be logged.
             if not protocol.debug:
                 messages = reader.read_messages(room)
@@ -328,6 +358,29 @@ class Session(Generic[Waiter]):
                 self.stopped = reader.in_frame or self.full()
                 break
         return limit
+
+    def finish(self) -> None:
+        """Read to the end what has arrived, whatever the queue holds.
+
+        That is one read from the network at most; but if it was compressed, it may be a thousand
+        times as large. What is more than a queue of the largest messages ends the connection.
+        """
+        protocol, messages = self.protocol, self.messages
+        high, self.high = self.high, None
+        bound = None
+        if high is not None and protocol.max_message_size is not None:
+            bound = high * protocol.max_message_size
+        inflated = 0
+        while True:
+            before = len(messages)
+            self.read(FINISH_SIZE)
+            if not self.stopped:
+                break
+            if bound is not None and protocol.reader.inflater is not None:
+                fresh = islice(reversed(messages), len(messages) - before)
+                inflated += sum(len(message) for message in fresh if type(message) is not Incoming)
+                if inflated > bound:
+                    protocol.fail_parsing(PayloadTooBig(None, bound))
 
     def _held(self) -> int:
         """Return what counts towards the limit: messages, and fragments of the last one."""
@@ -405,8 +458,13 @@ class Session(Generic[Waiter]):
         deadlines = [self.open_deadline, self.close_deadline, self.keepalive.deadline]
         return min((d for d in deadlines if d is not None), default=None)
 
-    def expire(self, now: float) -> Timeout | None:
-        """Return the deadline that has passed and needs an act, if any."""
+    def expire(self, now: float, unwritten: int = 0) -> Timeout | None:
+        """Return the deadline that has passed and needs an act, if any.
+
+        Args:
+            now: current time.
+            unwritten: bytes that wait to be written, if they are too many for more to be sent.
+        """
         if self.open_deadline is not None and now >= self.open_deadline:
             self.open_deadline = None
             return Timeout.OPEN
@@ -416,7 +474,7 @@ class Session(Generic[Waiter]):
         if self.keepalive.deadline is not None and now >= self.keepalive.deadline:
             heard, self.heard = self.heard, False
             in_frame = self.protocol.reader.in_frame
-            return self.keepalive.expire(now, heard, in_frame, not self.stopped)
+            return self.keepalive.expire(now, heard, in_frame, not self.stopped, unwritten)
         return None
 
 

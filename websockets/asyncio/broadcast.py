@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ..codec import encode_frame
@@ -62,26 +62,12 @@ def broadcast(
     else:
         raise TypeError("data must be str or bytes")
 
-    batch: list[tuple[Connection, bytes, int]] = []
-    deflated: list[tuple[Connection, PerMessageDeflate]] = []
-    for connection in connections:
-        protocol = connection.protocol
-        deflate = protocol.deflate
-        if deflate is not None and protocol.plain and deflate.wants(len(data), compress):
-            deflated.append((connection, deflate))
-        else:
-            batch.append((connection, data, 0))
-    if deflated:
-        payloads = compress_for_all([deflate for _, deflate in deflated], data)
-        for (connection, _), payload in zip(deflated, payloads, strict=True):
-            batch.append((connection, payload, RSV1))
-
     # All servers send the same bytes, the same object if they have the same payload. Clients mask
     # theirs, each frame with a key of its own (RFC 6455 section 5.3). A large payload is not joined
     # to its header, unless many connections share what was compressed.
     frames: dict[int, bytes] = {}
     skipped: list[Exception] = []
-    for connection, payload, rsv in batch:
+    for connection, payload, rsv in _prepare(connections, data, compress):
         protocol = connection.protocol
         try:
             if rsv or (protocol.plain and len(payload) < LARGE_PAYLOAD):
@@ -114,3 +100,20 @@ def broadcast(
                 connection.logger.warning("skipped broadcast: %s: %s", reason, what)
     if skipped:
         raise ExceptionGroup("skipped broadcast", skipped)
+
+
+def _prepare(
+    connections: Iterable[Connection], data: bytes, compress: bool | None
+) -> Iterator[tuple[Connection, bytes, int]]:
+    """Yield each connection with its payload and reserved bits, those that share one at the end."""
+    deflated: list[tuple[Connection, PerMessageDeflate]] = []
+    for connection in connections:
+        protocol = connection.protocol
+        deflate = protocol.deflate
+        if deflate is not None and protocol.plain and deflate.wants(len(data), compress):
+            deflated.append((connection, deflate))
+        else:
+            yield connection, data, 0
+    payloads = compress_for_all([deflate for _, deflate in deflated], data)
+    for (connection, _), payload in zip(deflated, payloads, strict=True):
+        yield connection, payload, RSV1

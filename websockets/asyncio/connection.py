@@ -748,7 +748,8 @@ class Connection(Channel, asyncio.BufferedProtocol):
         now = self.loop.time()
         if self._heard:
             self.session.heard, self._heard = True, False
-        timeout = self.session.expire(now)
+        unwritten = self._transport.get_write_buffer_size() if self._write_paused else 0
+        timeout = self.session.expire(now, unwritten)
         if timeout is Timeout.PING:
             self._send_keepalive(now)
         elif timeout is Timeout.SILENCE:
@@ -808,13 +809,10 @@ class Connection(Channel, asyncio.BufferedProtocol):
             wake(self._waiter)
 
     def _finish(self) -> None:
-        """Read to the end what has arrived, whatever the queue holds, then end the protocol."""
+        """Read to the end what has arrived, then end the protocol."""
         session, protocol = self.session, self.protocol
         if not self.handshaking:
-            session.high = None
-            session.read(sys.maxsize)
-            while session.stopped:
-                session.read(sys.maxsize)
+            session.finish()
         protocol.receive_eof()
         self._set_lost_exc(protocol.parser_exc)
         self._act()
