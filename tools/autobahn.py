@@ -262,16 +262,9 @@ def exceptions(run: Run, results: Results) -> str:
 
 
 def perform(run: Run, wstest: str, groups: list[int], cases: list[str] | None) -> Results:
-    """Run the suite. What the released library does cannot change: it is kept."""
-    kept = None
-    if not (run.ours or cases):
-        kept = KEPT / f"{run.library}-{run.side}-{'-'.join(map(str, groups))}.json"
-        if kept.exists():
-            print(f"{run}: {kept.relative_to(ROOT)} is there", flush=True)
-            found: Results = json.loads(kept.read_text())
-            return found
-    limit = 180.0 if groups == CORE else 3600.0  # seconds
+    """Run the suite, and keep the results unless they are a part of it."""
     run_side = {"server": run_server, "client": run_client}[run.side]
+    limit = 180.0 if groups == CORE else 7200.0  # seconds
     with tempfile.TemporaryDirectory() as directory:
         wanted = cases or [f"{group}.*" for group in groups]
         try:
@@ -280,12 +273,26 @@ def perform(run: Run, wstest: str, groups: list[int], cases: list[str] | None) -
             raise SystemExit(f"{run}: not done after {limit:.0f} s") from None
         results: Results
         [results] = json.loads((Path(directory) / "index.json").read_text()).values()
+    if cases:
+        return results
     ran = sorted({group_of(case) for case in results})
-    if not cases and ran != groups:
+    if ran != groups:
         raise SystemExit(f"{run}: groups {groups} were asked for, {ran} ran")
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(results))
+    kept = kept_file(run, groups)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(results))
+    return results
+
+
+def kept_file(run: Run, groups: list[int]) -> Path:
+    return KEPT / f"{run.side}-{run.library}-{'-'.join(map(str, groups))}.json"
+
+
+def recall(run: Run, groups: list[int]) -> Results:
+    """Return what an earlier run has kept."""
+    kept = kept_file(run, groups)
+    print(f"{run}: from {kept.relative_to(ROOT)}", flush=True)
+    results: Results = json.loads(kept.read_text())
     return results
 
 
@@ -309,6 +316,11 @@ def main() -> None:
         "--released", metavar="PYTHON", help=f"also websockets {RELEASED}, which this Python has"
     )
     parser.add_argument("--only-released", action="store_true", help="nothing but that")
+    parser.add_argument(
+        "--reuse",
+        action="store_true",
+        help="take what earlier runs have kept, of this library, too",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time (default: 1)")
     parser.add_argument("--check-only", action="store_true", help="do not write the document")
     options = parser.parse_args()
@@ -325,7 +337,14 @@ def main() -> None:
 
     results: dict[Run, Results] = {}
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        futures = {pool.submit(perform, run, options.wstest, groups, cases): run for run in runs}
+        futures = {}
+        for run in runs:
+            # What the released library does cannot change.
+            kept = not cases and kept_file(run, groups).exists()
+            if kept and (options.reuse or not run.ours):
+                futures[pool.submit(recall, run, groups)] = run
+            else:
+                futures[pool.submit(perform, run, options.wstest, groups, cases)] = run
         try:
             for future in concurrent.futures.as_completed(futures):
                 report(futures[future], future.result())
