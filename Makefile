@@ -2,6 +2,8 @@
 #
 #   make echo        a server and a client talk over a real socket, and how fast
 #   make test        the tests, on both codecs            make test-all   on every Python found
+#   make sanitize    the tests, on extensions with sanitizers for addresses and undefined behaviour
+#   make coverage    the lines and branches that the tests run; fails for too few
 #   make lint        ruff, mypy --strict, stubtest        make format     let ruff lay out the code
 #   make wheel       wheel and sdist, each checked in an environment of its own
 #   make autobahn    the conformance suite (needs Python 2.7); AUTOBAHN=--all for all its groups,
@@ -28,8 +30,8 @@ WS = ws@8.23.0
 requires = $(PY) -c 'import functools, sys, tomllib; print(*functools.reduce(dict.get, \
     sys.argv[1].split("."), tomllib.load(open("pyproject.toml", "rb"))))' $(1)
 
-.PHONY: all setup echo test test-all lint lint-style lint-types lint-stubs format wheel autobahn \
-    interop bench bench-quick bench-node bench-zlib fairness profile clean
+.PHONY: all setup echo test test-all sanitize coverage lint lint-style lint-types lint-stubs \
+    format wheel autobahn interop bench bench-quick bench-node bench-zlib fairness profile clean
 
 all: test
 
@@ -38,7 +40,7 @@ all: test
 $(VENV)/.deps: pyproject.toml
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install -q $$($(call requires,build-system.requires))
-	WEBSOCKETS_BUILD_EXTENSION=no $(PY) -m pip install -q --no-build-isolation -e '.[test,lint,dist]'
+	WEBSOCKETS_BUILD_EXTENSION=no $(PY) -m pip install -q --no-build-isolation -e '.[test,lint,coverage,dist]'
 	touch $@
 
 # The extension is built next to its source. Where it could not be (it is optional unless
@@ -97,6 +99,13 @@ test-all:
 	  else echo "== Python $$version is not installed"; fi; \
 	done; \
 	if [ -n "$$failed" ]; then echo "the tests failed on Python:$$failed"; exit 1; fi
+
+# These two build the extensions by themselves, under build/.
+sanitize: $(VENV)/.deps
+	$(PY) tools/sanitize.py $(ARGS)
+
+coverage: $(VENV)/.deps
+	$(PY) tools/measure_coverage.py $(ARGS)
 
 # With -k, each has its say.
 lint: lint-style lint-types lint-stubs
