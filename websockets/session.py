@@ -11,6 +11,7 @@ import codecs
 import enum
 import os
 from collections import deque
+from collections.abc import Iterable, Sized
 from itertools import islice
 from typing import Generic, TypeVar
 
@@ -35,6 +36,10 @@ MAX_UNFINISHED_TIMEOUTS = 5
 # A peer to which nothing could be written for so many ping timeouts is not reading, and has not got
 # the ping: what it sends does not keep the connection then.
 MAX_BLOCKED_TIMEOUTS = 5
+
+# In the time that one more message takes, so many bytes are inflated: a read of 256 KiB can inflate
+# to 256 MiB, which no other connection is to wait for.
+INFLATED_STEP = 4096
 
 
 class Incoming:
@@ -348,12 +353,16 @@ class Session(Generic[Waiter]):
                     if not self.dropped:
                         self.messages.extend(messages)
                     limit -= len(messages)
+                    if reader.inflater is not None:
+                        limit -= inflating_cost(messages)
                     self.stopped = not reader.starved
                     break
             frame = protocol.read_frame()
             if frame is None:
                 break
             limit -= 1
+            if reader.inflater is not None:
+                limit -= inflating_cost([frame.data])
             if self._receive_frame(frame) or limit <= 0:
                 self.stopped = reader.in_frame or self.full()
                 break
@@ -476,6 +485,11 @@ class Session(Generic[Waiter]):
             in_frame = self.protocol.reader.in_frame
             return self.keepalive.expire(now, heard, in_frame, not self.stopped, unwritten)
         return None
+
+
+def inflating_cost(messages: Iterable[Sized]) -> int:
+    """Return how many messages more could have been read in the time it took to inflate some."""
+    return sum(map(len, messages)) // INFLATED_STEP
 
 
 def queue_limits(max_queue: int | None | tuple[int | None, int | None]) -> tuple[int | None, int]:

@@ -20,6 +20,7 @@ from .._speedups cimport FrameReader, encode_frame
 from ..codec import READ_SIZE, encode_header, text_buffer
 from ..exceptions import ConnectionClosedOK
 from ..protocol import CONNECTING, LARGE_PAYLOAD, RSV1
+from ..session import inflating_cost
 
 cdef extern from "Python.h":
     ctypedef enum PySendResult:
@@ -553,6 +554,8 @@ cdef class Channel:
                         if stopped != self._stopped:
                             self._stopped = session.stopped = stopped
                         budget -= len(messages)
+                        if self._reader.inflater is not None:
+                            budget -= inflating_cost(messages)
                         if not messages:
                             waiter = None
                         elif len(messages) == 1:

@@ -351,6 +351,8 @@ class PerMessageDeflate(Extension):
                 compressor = self._make_compressor()
                 self._shared = None
             self._compressor = compressor
+        if isinstance(data, memoryview) and not data.c_contiguous:
+            data = bytes(data)
         try:
             payload: bytes = compressor.compress(data)
             if fin and self.local_no_context_takeover:
