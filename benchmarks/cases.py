@@ -162,6 +162,7 @@ def _cases() -> Iterator[Case]:
         size=1024,
         text=True,
         figure="kib_idle",
+        rounds=1,
         peers=COMPRESSING,
     )
 

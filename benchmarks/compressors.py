@@ -111,7 +111,7 @@ def print_table(head: list[str], rows: Iterator[list[str]]) -> None:
 
 
 def costs(found: dict[str, Any], size: int, seconds: float) -> Iterator[list[str]]:
-    messages = payloads.messages(size, max(16, min(256, 2**18 // size)))
+    messages = payloads.messages(size)  # so many that no branch of a compressor is foreseen
     for name, module in found.items():
         for level in levels(module):
             row = [f"{name} {level}"]
