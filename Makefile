@@ -12,6 +12,8 @@
 #   make bench       how fast it is next to other libraries, half an hour (docs/performance.md)
 #   make bench-quick the core of that, in three minutes; ARGS="--only pipe64" for a part of it
 #   make bench-zlib  what each zlib module costs at each level
+#   make fuzz        search for inputs that break something: FUZZ_SECONDS=60 for each target,
+#                    ARGS="codec http" for some of them (fuzz/__init__.py)
 #   make fairness    what one connection that floods does to the others
 #   make profile     where the time of a message goes (benchmarks/profile.md)
 #   make clean       remove all of the above
@@ -21,6 +23,8 @@ PYTHON ?= $(shell tools/find_python --any)
 PY = $(VENV)/bin/python
 CODECS = $(if $(filter no,$(WEBSOCKETS_BUILD_EXTENSION)),pure,compiled pure)
 PEERS = .venv-peers
+FUZZ_VENV = .venv-fuzz
+FUZZ_SECONDS ?= 60
 AUTOBAHN_VENV = .venv-autobahn
 # Peers are measured and tested against in these versions.
 RELEASED = websockets==17.4
@@ -31,7 +35,7 @@ requires = $(PY) -c 'import functools, sys, tomllib; print(*functools.reduce(dic
     sys.argv[1].split("."), tomllib.load(open("pyproject.toml", "rb"))))' $(1)
 
 .PHONY: all setup echo test test-all sanitize coverage lint lint-style lint-types lint-stubs \
-    format wheel autobahn interop bench bench-quick bench-node bench-zlib fairness profile clean
+    format wheel autobahn interop bench bench-quick bench-node bench-zlib fairness profile fuzz clean
 
 all: test
 
@@ -68,6 +72,11 @@ $(AUTOBAHN_VENV)/.deps:
 
 .cache/node/.deps:
 	npm install --silent --no-fund --no-audit --prefix .cache/node $(WS)
+	touch $@
+
+$(FUZZ_VENV)/.deps: $(VENV)/.deps
+	test -x $(FUZZ_VENV)/bin/python || $(PYTHON) -m venv $(FUZZ_VENV)
+	$(FUZZ_VENV)/bin/python -m pip install -q $$($(call requires,project.optional-dependencies.fuzz))
 	touch $@
 
 benchmarks/wsload: benchmarks/wsload.c
@@ -160,6 +169,9 @@ fairness: setup $(PEERS)/.deps
 
 profile: setup $(PEERS)/.deps benchmarks/wsload
 	$(PEERS)/bin/python benchmarks/budget.py --output build/profile $(ARGS)
+
+fuzz: setup $(FUZZ_VENV)/.deps
+	nice $(FUZZ_VENV)/bin/python -m fuzz --seconds $(FUZZ_SECONDS) $(ARGS)
 
 clean:
 	rm -rf .venv .venv-* .cache build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
