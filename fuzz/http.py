@@ -67,7 +67,7 @@ def check_request(cursor: Cursor) -> None:
     assert isinstance(message, Request)
     assert is_token(message.method)
     assert is_visible(message.path)
-    assert message.protocol in ("HTTP/1.1", "HTTP/1.0")
+    assert "HTTP/1.0" <= message.protocol <= "HTTP/1.9"
     # RFC 9112 section 6: what announces a body would make the rest of the stream mean two things.
     assert "Transfer-Encoding" not in message.headers
     assert all(length == "0" for length in message.headers.get_all("Content-Length"))

@@ -567,6 +567,11 @@ def causes(exc: BaseException | None) -> list[BaseException]:
     return chain
 
 
+def escaped(text: str) -> str:
+    """What is shown of what a stranger has sent: nothing that controls a terminal."""
+    return re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
 def noise(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Log records that would disturb an operator: warnings, errors and tracebacks."""
     return [

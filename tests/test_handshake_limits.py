@@ -14,6 +14,7 @@ import pytest
 from websockets import http11
 from websockets.exceptions import (
     HeaderLineTooLong,
+    InvalidHeader,
     RequestLineTooLong,
     SecurityError,
     StatusLineTooLong,
@@ -23,9 +24,11 @@ from websockets.http11 import (
     MAX_BODY_SIZE,
     MAX_LINE_LENGTH,
     MAX_NUM_HEADERS,
+    Request,
     RequestParser,
     ResponseParser,
 )
+from websockets.server import ServerProtocol
 
 GET = b"GET / HTTP/1.1\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -255,6 +258,29 @@ class TestCost:
                     parser.parse()
 
         assert best_of_three(parse) < 0.5
+
+    @pytest.mark.parametrize(
+        "name", ["Sec-WebSocket-Extensions", "Sec-WebSocket-Protocol", "Connection", "Upgrade"]
+    )
+    @pytest.mark.parametrize("items", ["a,", "a;b,", ",", 'a;b="c";'])
+    def test_long_lists(self, name: str, items: str) -> None:
+        """A megabyte of a list is refused before it becomes half a million objects."""
+        field = f"{name}: {items * (8000 // len(items))}a\r\n".encode()
+        data = (
+            b"GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+        ) + field * 120
+
+        def refuse() -> None:
+            protocol = ServerProtocol()
+            protocol.receive_data(data + b"\r\n")
+            (request,) = protocol.events_received()
+            assert isinstance(request, Request)
+            assert protocol.accept(request).status_code == 400
+            assert type(protocol.handshake_exc) is InvalidHeader
+            assert str(protocol.handshake_exc) == f"invalid {name} header: more than 256 items"
+
+        assert best_of_three(refuse) < 0.2
 
     def test_body_byte_by_byte(self) -> None:
         def parse() -> None:

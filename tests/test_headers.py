@@ -355,6 +355,22 @@ class TestMessages:
         assert get_extensions(headers) == [("x", []), ("y", [("z", None)])]
 
     @pytest.mark.parametrize(
+        "values",
+        [["a," * 256], ["a;" * 256], ["," * 257 + "a"], ["a"] * 257, ["a,b;c"] * 128],
+        ids=["items", "parameters", "empty items", "lines", "all"],
+    )
+    def test_limit_of_lists(self, values: list[str]) -> None:
+        """RFC 9110 section 5.6.1.2: lists must not be a way to deny service."""
+        headers = Headers([("Sec-WebSocket-Extensions", value) for value in values])
+        with pytest.raises(InvalidHeader) as raised:
+            get_extensions(headers)
+        assert str(raised.value) == ("invalid Sec-WebSocket-Extensions header: more than 256 items")
+
+    def test_lists_at_their_limit(self) -> None:
+        headers = Headers([("Sec-WebSocket-Protocol", "abc, " * 127 + "abc")] * 2)
+        assert get_subprotocols(headers) == ["abc"] * 256
+
+    @pytest.mark.parametrize(
         ("connection", "upgrade"),
         [
             (["Upgrade"], ["websocket"]),

@@ -19,7 +19,10 @@ from websockets.http11 import (
     RequestParser,
     Response,
     ResponseParser,
+    UnsupportedVersion,
 )
+
+from .helpers import escaped
 
 Message = Request | Response
 AnyParser = RequestParser | ResponseParser
@@ -83,7 +86,6 @@ class TestRequests:
     @pytest.mark.parametrize(
         ("line", "text"),
         [
-            (b"", "invalid HTTP request line: "),
             (b"GET", "invalid HTTP request line: GET"),
             (b"GET /", "invalid HTTP request line: GET /"),
             (b"GET\t/\tHTTP/1.1", "invalid HTTP request line: GET\t/\tHTTP/1.1"),
@@ -98,9 +100,9 @@ class TestRequests:
             (b"GET  / HTTP/1.1", "unsupported protocol; expected HTTP/1.1 or HTTP/1.0: GET  /"),
             (b"GET / HTTP/1.1 ", "unsupported protocol; expected HTTP/1.1 or HTTP/1.0: GET / "),
             (b"GET / HTTP/1.1\r", "unsupported protocol; expected HTTP/1.1 or HTTP/1.0: GET / "),
-            (b"GET / HTTP/2.0", "unsupported protocol; expected HTTP/1.1 or HTTP/1.0: GET / "),
+            (b"GET / HTTP/2", "unsupported protocol; expected HTTP/1.1 or HTTP/1.0: GET / "),
+            (b"GET / HTTP/1.10", "unsupported protocol; expected HTTP/1.1 or HTTP/1.0: GET / "),
             (b"GET / http/1.1", "unsupported protocol; expected HTTP/1.1 or HTTP/1.0: GET / "),
-            (b"PRI * HTTP/2.0", "unsupported protocol; expected HTTP/1.1 or HTTP/1.0: PRI * "),
         ],
         ids=repr,
     )
@@ -108,7 +110,22 @@ class TestRequests:
         with pytest.raises(ValueError) as raised:
             run(RequestParser(), cut(line + b"\r\n\r\n"))
         assert type(raised.value) is ValueError
-        assert str(raised.value).startswith(text)
+        assert str(raised.value).startswith(escaped(text))
+
+    @pytest.mark.parametrize("line", ["GET / HTTP/2.0", "PRI * HTTP/2.0", "GET / HTTP/0.9"])
+    def test_other_versions(self, line: str, cut: Cut) -> None:
+        """RFC 9110 section 2.5: a minor version may be higher, a major version may not."""
+        with pytest.raises(UnsupportedVersion) as raised:
+            run(RequestParser(), cut(line.encode() + b"\r\n\r\n"))
+        assert str(raised.value) == (f"unsupported protocol; expected HTTP/1.1 or HTTP/1.0: {line}")
+        message, _ = run(RequestParser(), cut(b"GET / HTTP/1.2\r\n\r\n"))
+        assert message == request("/", protocol="HTTP/1.2")
+
+    def test_empty_line_before_the_request(self, cut: Cut) -> None:
+        """RFC 9112 section 2.2: one is ignored."""
+        assert run(RequestParser(), cut(b"\r\n" + GET + b"\r\nrest")) == (request(), b"rest")
+        with pytest.raises(ValueError, match="^invalid HTTP request line: $"):
+            run(RequestParser(), cut(b"\r\n\r\n" + GET + b"\r\n"))
 
     @pytest.mark.parametrize(
         ("header", "exc_type", "text"),
@@ -241,7 +258,7 @@ class TestHeaders:
         with pytest.raises(ValueError) as raised:
             run(parser(), cut(first_line + lines + b"\r\n"), eof=True)
         assert type(raised.value) is ValueError
-        assert str(raised.value) == text
+        assert str(raised.value) == escaped(text)
 
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\n\n", b"HTTP/1.1 200 OK\n\n"], ids=repr)
@@ -269,6 +286,8 @@ class TestResponses:
             (b"HTTP/1.1 204 ", 204, ""),
             (b"HTTP/1.1 304 a\tb", 304, "a\tb"),
             (b"HTTP/1.1 100 \xe9", 100, "\xe9"),
+            # RFC 9110 section 2.5.
+            (b"HTTP/1.2 101 x", 101, "x"),
         ],
         ids=repr,
     )
@@ -303,7 +322,7 @@ class TestResponses:
         with pytest.raises(ValueError) as raised:
             run(ResponseParser(), cut(line + b"\r\n\r\n"))
         assert type(raised.value) is ValueError
-        assert str(raised.value) == text
+        assert str(raised.value) == escaped(text)
 
     @pytest.mark.parametrize("status", [100, 101, 103, 204, 304])
     def test_no_body(self, status: int, cut: Cut) -> None:
@@ -321,6 +340,8 @@ class TestResponses:
             (OK + b"Content-Length: 05\r\n\r\nhello", b"hello", b""),
             (CHUNKED + b"5\r\nhello\r\n0\r\n\r\nrest", b"hello", b"rest"),
             (CHUNKED + b"A;ext=1\r\nhellohello\r\n00\r\n\r\n", b"hellohello", b""),
+            # RFC 9112 section 7.1.1 and RFC 9110 section 5.6.3: BWS.
+            (CHUNKED + b"5 \t; ext = 1\r\nhello\r\n0\r\n\r\n", b"hello", b""),
             (CHUNKED + b"1\r\na\r\n2\r\n\r\n\r\n0\r\nTrailer: v\r\n\r\n", b"a\r\n", b""),
             (CHUNKED + b"0\r\n\r\n", b"", b""),
             # RFC 9112 section 7: names of codings ignore case.
@@ -489,6 +510,12 @@ class TestSerialize:
         """RFC 9112 section 11.1."""
         with pytest.raises(ValueError, match="^invalid HTTP "):
             message.serialize()
+
+    @pytest.mark.parametrize("status", [0, 99, 600, 1010, -101])
+    def test_status_codes(self, status: int) -> None:
+        """RFC 9112 section 4, RFC 9110 section 15."""
+        with pytest.raises(ValueError, match=f"^invalid HTTP status code: {status}$"):
+            response(status).serialize()
 
     def test_products(self) -> None:
         assert SERVER == USER_AGENT

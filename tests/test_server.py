@@ -44,6 +44,8 @@ KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 ACCEPT = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 DATE = "Sun, 22 Nov 2026 08:09:10 GMT"
 
+CLOSE = "Connection: close"
+
 FIELDS = [
     ("Host", "example.com"),
     ("Upgrade", "websocket"),
@@ -75,10 +77,11 @@ def replaced(name: str, value: str) -> Request:
 def rejection(text: str, status: str = "400 Bad Request", *more: str) -> list[bytes]:
     """What is written to refuse a handshake."""
     body = text.encode()
+    connection = [] if any(line.startswith("Connection: ") for line in more) else [CLOSE]
     lines = [
         f"HTTP/1.1 {status}",
         f"Date: {DATE}",
-        "Connection: close",
+        *connection,
         f"Content-Length: {len(body)}",
         "Content-Type: text/plain; charset=utf-8",
         *more,
@@ -263,10 +266,10 @@ class TestBytes:
     @pytest.mark.parametrize(
         ("data", "reason"),
         [
-            (b"\x16\x03\x01\r\n", "ValueError: invalid HTTP request line: \x16\x03\x01"),
+            (b"\x16\x03\x01\r\n", "ValueError: invalid HTTP request line: \\x16\\x03\\x01"),
             (
-                b"GET / HTTP/2.0\r\n\r\n",
-                "ValueError: unsupported protocol; expected HTTP/1.1 or HTTP/1.0: GET / HTTP/2.0",
+                b"GET / HTTP/2\r\n\r\n",
+                "ValueError: unsupported protocol; expected HTTP/1.1 or HTTP/1.0: GET / HTTP/2",
             ),
             (b"GET / HTTP/1.1\r\nA\r\n\r\n", "ValueError: invalid HTTP header line: A"),
             (b"GET / HTTP/1.1\r\nA : b\r\n\r\n", "ValueError: invalid HTTP header name: A "),
@@ -394,8 +397,9 @@ class TestBytes:
 BROWSER_HINT = (
     "\nYou cannot access a WebSocket server directly with a browser. You need a WebSocket client.\n"
 )
-UPGRADE = ("426 Upgrade Required", "Upgrade: websocket")
-VERSION = ("400 Bad Request", "Sec-WebSocket-Version: 13")
+UPGRADE = ("426 Upgrade Required", "Upgrade: websocket", "Connection: close, Upgrade")
+NO_VERSION = ("400 Bad Request", "Sec-WebSocket-Version: 13")
+OTHER_VERSION = (*UPGRADE, "Sec-WebSocket-Version: 13")
 
 # Request, options, exception, reason, status and more headers.
 Rejected = tuple[Request, dict[str, Any], type[InvalidHandshake], str, tuple[str, ...]]
@@ -409,11 +413,11 @@ REJECTED: dict[str, Rejected] = {
         "unsupported HTTP method: POST",
         ("405 Method Not Allowed", "Allow: GET"),
     ),
-    "HEAD": (
-        request(method="HEAD"),
+    "lowercase": (
+        request(method="get"),
         {},
         InvalidMethod,
-        "unsupported HTTP method: HEAD",
+        "unsupported HTTP method: get",
         ("405 Method Not Allowed", "Allow: GET"),
     ),
     "HTTP/1.0": (
@@ -425,6 +429,13 @@ REJECTED: dict[str, Rejected] = {
     ),
     # Point 2, and RFC 9112 section 3.2; 17.4 does not look at Host.
     "no Host": (request(without=["Host"]), {}, InvalidHeader, "missing Host header", ()),
+    "no Host and no Upgrade": (
+        request(without=["Host", "Upgrade"], method="POST"),
+        {},
+        InvalidHeader,
+        "missing Host header",
+        (),
+    ),
     "two Hosts": (
         request(("Host", "example.com")),
         {},
@@ -482,11 +493,11 @@ REJECTED: dict[str, Rejected] = {
         "invalid Upgrade header: h2c",
         UPGRADE,
     ),
-    "two Upgrades": (
-        request(("Upgrade", "websocket")),
+    "two other Upgrades": (
+        request(("Upgrade", "h2c"), ("Upgrade", "websocket/13"), without=["Upgrade"]),
         {},
         InvalidUpgrade,
-        "invalid Upgrade header: websocket, websocket",
+        "invalid Upgrade header: h2c, websocket/13",
         UPGRADE,
     ),
     "bad Upgrade": (
@@ -525,34 +536,34 @@ REJECTED: dict[str, Rejected] = {
         f"invalid Sec-WebSocket-Key header: {KEY[:20]}",
         (),
     ),
-    # Point 6 and section 4.4; 17.4 does not tell its version.
+    # Point 6, and sections 4.2.2 and 4.4; 17.4 answers 400 and does not tell its version.
     "no version": (
         request(without=["Sec-WebSocket-Version"]),
         {},
         InvalidHeader,
         "missing Sec-WebSocket-Version header",
-        VERSION,
+        NO_VERSION,
     ),
     "two versions": (
         request(("Sec-WebSocket-Version", "13")),
         {},
         InvalidHeader,
         "invalid Sec-WebSocket-Version header: multiple values",
-        VERSION,
+        NO_VERSION,
     ),
     "version 8": (
         replaced("Sec-WebSocket-Version", "8"),
         {},
         InvalidHeaderValue,
         "invalid Sec-WebSocket-Version header: 8",
-        VERSION,
+        OTHER_VERSION,
     ),
     "versions 13 and 8": (
         replaced("Sec-WebSocket-Version", "13, 8"),
         {},
         InvalidHeaderValue,
         "invalid Sec-WebSocket-Version header: 13, 8",
-        VERSION,
+        OTHER_VERSION,
     ),
     # Point 7 and section 10.2.
     "no origin": (
@@ -704,7 +715,7 @@ class TestRejected:
     def test_order_of_checks(self) -> None:
         """A browser that visits the server is told to upgrade, whatever else is missing."""
         protocol = ServerProtocol()
-        assert protocol.accept(Request("/", Headers())).status_code == 426
+        assert protocol.accept(Request("/", Headers(Host="h"))).status_code == 426
         bad = request(("Origin", "x"), ("Sec-WebSocket-Extensions", "a b"))
         assert ServerProtocol(origins=[]).accept(bad).status_code == 403
 

@@ -78,6 +78,17 @@ def test_valid(uri: str, parsed: WebSocketURI) -> None:
         ("ws://h/?a b", "space and control characters must be percent-encoded"),
         ("ws://h/\x7f", "space and control characters must be percent-encoded"),
         ("ws://h/\0", "space and control characters must be percent-encoded"),
+        ("ws://\ud800/", "surrogates can't be encoded"),
+        ("ws://h/\udcc3", "surrogates can't be encoded"),
+        ("ws://u:\udcc3@h/", "surrogates can't be encoded"),
+        # RFC 3986 section 3.2.2.
+        ("ws://a<b/", "hostname isn't valid: a<b"),
+        ('ws://a"b/', "hostname isn't valid: a\"b"),
+        ("ws://a\\b/", "hostname isn't valid: a\\b"),
+        ("ws://%zz/", "hostname isn't valid: %zz"),
+        ("ws://a\uff1e/", "hostname isn't valid: a>"),
+        # To browsers, this is ws://h/:p@evil/.
+        ("ws://h\\:p@evil/", "hostname isn't valid: evil"),
         ("ws://a b/", "space and control characters must be percent-encoded"),
     ],
 )

@@ -93,7 +93,7 @@ class ClientProtocol(Protocol):
         headers["Connection"] = "Upgrade"
         headers["Sec-WebSocket-Key"] = self.key
         headers["Sec-WebSocket-Version"] = "13"
-        # Points 11 and 10; neither list may be empty.
+        # Points 11 and 10; neither list may be empty, and subprotocols must be unique.
         if self.available_extensions:
             headers["Sec-WebSocket-Extensions"] = build_extension(
                 [
@@ -102,7 +102,9 @@ class ClientProtocol(Protocol):
                 ]
             )
         if self.available_subprotocols:
-            headers["Sec-WebSocket-Protocol"] = build_subprotocol(self.available_subprotocols)
+            headers["Sec-WebSocket-Protocol"] = build_subprotocol(
+                list(dict.fromkeys(self.available_subprotocols))
+            )
         return Request(uri.resource_name, headers)
 
     def send_request(self, request: Request) -> None:

@@ -40,6 +40,9 @@ __all__ = [
 
 T = TypeVar("T")
 
+#: Most items in a list that is read, empty ones and parameters included.
+MAX_LIST_ITEMS = 256
+
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 
 # RFC 9110: token (5.6.2), OWS (5.6.3), quoted-string (5.6.4), protocol (7.8), token68 (11.2).
@@ -155,13 +158,20 @@ def get_single(headers: Headers, name: str) -> str:
 
 def _get_list(headers: Headers, name: str, parse: Callable[[str], list[T]]) -> list[T]:
     """Parse all headers of a name as one list (RFC 9110 section 5.3)."""
+    values = headers.get_all(name)
+    if len(values) == 1 and len(values[0]) <= MAX_LIST_ITEMS:
+        return parse(values[0])
+    # RFC 9110 section 5.6.1.2 warns of empty items; others take as long, and memory besides. Here
+    # all that items and parameters can be made of is counted, at a thousandth of the cost.
+    if sum(value.count(",") + value.count(";") + 1 for value in values) > MAX_LIST_ITEMS:
+        raise InvalidHeader(name, f"more than {MAX_LIST_ITEMS} items")
     items: list[T] = []
-    for value in headers.get_all(name):
+    for value in values:
         items += parse(value)
     return items
 
 
-def check_upgrade(headers: Headers) -> None:
+def check_upgrade(headers: Headers, *, requested: bool = False) -> None:
     """
     Check that a request asks for WebSocket, or that a response agrees to it.
 
@@ -170,11 +180,13 @@ def check_upgrade(headers: Headers) -> None:
 
     Args:
         headers: headers of the message.
+        requested: whether the message is a request, which may ask for other protocols, too.
 
     Raises:
-        InvalidUpgrade: if ``Connection`` lacks the option ``Upgrade``, or ``Upgrade`` is not
-            ``websocket`` alone.
+        InvalidUpgrade: if ``Connection`` lacks the option ``Upgrade``, or ``Upgrade`` lacks
+            ``websocket``, or has something else in a response.
         InvalidHeaderFormat: if one of them does not match its grammar.
+        InvalidHeader: if one of them has too many items.
     """
     # Nearly always, either is one word, and there is nothing to parse.
     if headers.get_all("Connection") != ["Upgrade"]:
@@ -183,7 +195,8 @@ def check_upgrade(headers: Headers) -> None:
             raise InvalidUpgrade("Connection", ", ".join(connection) if connection else None)
     if headers.get_all("Upgrade") != ["websocket"]:
         upgrade = _get_list(headers, "Upgrade", parse_upgrade)
-        if len(upgrade) != 1 or upgrade[0].lower() != "websocket":
+        names = [protocol.lower() for protocol in upgrade]
+        if "websocket" not in names if requested else names != ["websocket"]:
             raise InvalidUpgrade("Upgrade", ", ".join(upgrade) if upgrade else None)
 
 
@@ -209,7 +222,8 @@ def build_host(host: str, port: int, secure: bool, *, always_include_port: bool 
     """
     # RFC 3986 section 3.2.2: only in an IP literal does a host have colons.
     if ":" in host and not host.startswith("["):
-        host = f"[{host}]"
+        # RFC 6874 section 4: a zone means nothing to others, and must not be sent.
+        host = f"[{host.partition('%')[0]}]"
     if always_include_port or port != (443 if secure else 80):
         host = f"{host}:{port}"
     return host

@@ -58,21 +58,34 @@ _find_fields = re.compile(
 ).findall
 _is_token = re.compile(_TOKEN).fullmatch
 # RFC 9112 section 3: one space between the parts, without the leniency it allows. Section 3.2:
-# whatever its form, a request target is made of visible ASCII characters.
-_REQUEST_LINE = r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) (HTTP/1\.[01])"
+# whatever its form, a request target is made of visible ASCII characters. RFC 9110 section 2.5: a
+# higher minor version is understood like ours, a higher major version is not.
+_METHOD_AND_TARGET = r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) "
+_REQUEST_LINE = _METHOD_AND_TARGET + r"(HTTP/1\.[0-9])"
 _match_request_line = re.compile(_REQUEST_LINE).fullmatch
 _match_first_line = re.compile(_REQUEST_LINE + r"\r\n").match
+_is_other_version = re.compile(_METHOD_AND_TARGET + r"HTTP/[0-9]\.[0-9]").fullmatch
+_is_later_version = re.compile(rb"HTTP/1\.[2-9]").fullmatch
 # RFC 9112 section 4: reason-phrase.
 _is_text = re.compile(_TEXT).fullmatch
 # RFC 9110 section 8.6, RFC 9112 section 7.1; the number of digits is limited for int() to be cheap.
+# Section 7.1.1: spaces before a chunk extension have no business there, and must be understood.
 _is_length = re.compile(r"[0-9]{1,19}").fullmatch
-_match_chunk = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;%s)?" % _TEXT).fullmatch
+_match_chunk = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*+;%s)?" % _TEXT).fullmatch
 
 _BARE_LF = "line without CRLF"
 
 
+class UnsupportedVersion(ValueError):
+    """The request is in a version of HTTP that this package does not speak."""
+
+
+# What a stranger has sent is seen in logs and tracebacks: it must not control a terminal.
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F)}
+
+
 def _show(data: bytes) -> str:
-    return data.decode("ascii", "backslashreplace")
+    return data.decode("ascii", "backslashreplace").translate(_ESCAPES)
 
 
 @dataclasses.dataclass
@@ -149,13 +162,20 @@ class Response:
         Return the response as it is sent.
 
         Raises:
-            ValueError: if the reason phrase has characters that would break the line.
+            ValueError: if the status code or the reason phrase would break the line.
         """
+        if not 100 <= self.status_code <= 599:
+            raise ValueError(f"invalid HTTP status code: {self.status_code}")
         reason = self.reason_phrase.encode("iso-8859-1")
         if not _is_text(reason):
             raise ValueError(f"invalid HTTP reason phrase: {_show(reason)}")
         head = b"HTTP/1.1 %d %b\r\n" % (self.status_code, reason)
         return head + self.headers.serialize() + self.body
+
+
+def is_bodiless(status_code: int) -> bool:
+    """Tell whether responses with a status end with their headers (RFC 9112 section 6.3)."""
+    return status_code < 200 or status_code in (204, 304)
 
 
 class _Parser:
@@ -279,11 +299,13 @@ def _explain_fields(data: bytes) -> str:
 class RequestParser(_Parser):
     """Parses one request on the server's side."""
 
-    __slots__ = ("_line",)
+    __slots__ = ("_line", "_started")
 
     def __init__(self) -> None:
         super().__init__()
         self._line: tuple[str, str, str] | None = None
+        # Whether an empty line was ignored.
+        self._started = False
 
     def parse(self) -> Request | None:
         """
@@ -295,6 +317,7 @@ class RequestParser(_Parser):
         Raises:
             EOFError: if the input ended within the request.
             SecurityError: if a limit is exceeded; see the subclasses.
+            UnsupportedVersion: if it is in another major version of HTTP.
             ValueError: if the request is not a valid one, or has a body.
             NotImplementedError: if the request has a transfer coding.
         """
@@ -302,13 +325,17 @@ class RequestParser(_Parser):
             self._line = self._read_all()
             if self._line is not None:
                 return self._make_request(self._line)
-        if self._line is None:
+        while self._line is None:
             try:
                 line = self._read_line(RequestLineTooLong)
             except EOFError as exc:
                 raise EOFError("connection closed while reading HTTP request line") from exc
             if line is None:
                 return None
+            if not line and not self._started:
+                # RFC 9112 section 2.2: ignore an empty line before the request.
+                self._started = True
+                continue
             self._line = _parse_request_line(line)
         try:
             if not self._read_fields(self._headers):
@@ -348,8 +375,11 @@ class RequestParser(_Parser):
 def _parse_request_line(line: bytes) -> tuple[str, str, str]:
     match = _match_request_line(line.decode("iso-8859-1"))
     if match is None:
+        error = f"unsupported protocol; expected HTTP/1.1 or HTTP/1.0: {_show(line)}"
+        if _is_other_version(line.decode("iso-8859-1")):
+            raise UnsupportedVersion(error)
         if line.count(b" ") >= 2 and line.split(b" ", 2)[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
-            raise ValueError(f"unsupported protocol; expected HTTP/1.1 or HTTP/1.0: {_show(line)}")
+            raise ValueError(error)
         raise ValueError(f"invalid HTTP request line: {_show(line)}")
     return _split_request_line(match)
 
@@ -421,7 +451,7 @@ class ResponseParser(_Parser):
 
     def _choose_body(self, status_code: int) -> Callable[[], bool]:
         """Tell how the body is delimited (RFC 9112 section 6.3)."""
-        if status_code < 200 or status_code in (204, 304):
+        if is_bodiless(status_code):
             return self._read_nothing
         if "Transfer-Encoding" in self._headers:
             coding = self._headers["Transfer-Encoding"]
@@ -500,7 +530,7 @@ def _parse_status_line(line: bytes) -> tuple[int, str]:
     status, space, reason = rest.partition(b" ")
     if not space:
         raise ValueError(f"invalid HTTP status line: {_show(line)}")
-    if protocol != b"HTTP/1.1":
+    if protocol != b"HTTP/1.1" and not _is_later_version(protocol):
         raise ValueError(f"unsupported protocol; expected HTTP/1.1: {_show(line)}")
     # Of bytes, only ASCII digits are digits.
     if not status.isdigit():

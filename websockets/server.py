@@ -34,18 +34,31 @@ from .headers import (
     get_extensions,
     get_single,
     get_subprotocols,
+    validate_subprotocols,
 )
-from .http11 import PARSE_ERRORS, Request, RequestParser, Response
+from .http11 import (
+    PARSE_ERRORS,
+    Request,
+    RequestParser,
+    Response,
+    UnsupportedVersion,
+    is_bodiless,
+)
 from .protocol import CONNECTING, OPEN, SERVER, Protocol, State
 from .typing import ExtensionHeader, LoggerLike, Origin, StatusLike, Subprotocol
+from .uri import HOST
 from .utils import accept_key
 
 __all__ = ["ServerProtocol"]
 
-# RFC 9112 section 3.2 and RFC 3986 section 3.2: a host, and a port after a colon.
-_is_host = re.compile(
-    r"(?:\[[0-9A-Za-z:.%\-_~!$&'()*+,;=]+\]|[0-9A-Za-z.%\-_~!$&'()*+,;=]*)(?::[0-9]*)?"
+# RFC 9110 section 7.2: a host, and a port after a colon.
+_is_host = re.compile(rf"{HOST}(?::[0-9]*)?").fullmatch
+# RFC 9112 section 3.2.2; the host must not be empty (RFC 9110 section 4.2.1).
+_is_absolute_uri = re.compile(
+    rf"[A-Za-z][0-9A-Za-z+.\-]*://(?![:/?]|$){HOST}(?::[0-9]*)?(?:[/?].*)?"
 ).fullmatch
+
+_is_later_version = re.compile(r"HTTP/1\.[2-9]").fullmatch
 
 # Members of enumerations take time to look up.
 SWITCHING_PROTOCOLS = int(http.HTTPStatus.SWITCHING_PROTOCOLS)
@@ -91,7 +104,13 @@ class ServerProtocol(Protocol):
         logger: logger for this connection; ``websockets.server`` unless given.
     """
 
-    __slots__ = ("accept_called", "available_extensions", "available_subprotocols", "origins")
+    __slots__ = (
+        "_headers_only",
+        "accept_called",
+        "available_extensions",
+        "available_subprotocols",
+        "origins",
+    )
 
     def __init__(
         self,
@@ -115,6 +134,8 @@ class ServerProtocol(Protocol):
                 select_subprotocol, self
             )
         self.accept_called = False
+        # Whether the request was HEAD.
+        self._headers_only = False
         if state is CONNECTING:
             self.handshake_parser = RequestParser()
 
@@ -147,9 +168,7 @@ class ServerProtocol(Protocol):
                 "\nYou cannot access a WebSocket server directly with a browser. "
                 "You need a WebSocket client.\n",
             )
-            # RFC 9110 section 15.5.22
-            response.headers["Upgrade"] = "websocket"
-            return response
+            return _require_upgrade(response)
         except InvalidMethod as exc:
             status = http.HTTPStatus.METHOD_NOT_ALLOWED
             response = self._refuse(request, exc, "invalid method", status)
@@ -160,10 +179,16 @@ class ServerProtocol(Protocol):
             status = http.HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
             return self._refuse(request, exc, "invalid protocol", status)
         except InvalidHandshake as exc:
+            version = isinstance(exc, InvalidHeader) and exc.name == "Sec-WebSocket-Version"
             status = http.HTTPStatus.BAD_REQUEST
+            # RFC 6455 section 4.2.2, point 4: there is a version, and it is not ours.
+            if version and type(exc) is InvalidHeaderValue:
+                status = http.HTTPStatus.UPGRADE_REQUIRED
             response = self._refuse(request, exc, "invalid handshake", status)
-            if isinstance(exc, InvalidHeader) and exc.name == "Sec-WebSocket-Version":
-                # RFC 6455 section 4.4: tell which versions would be understood.
+            if status is http.HTTPStatus.UPGRADE_REQUIRED:
+                _require_upgrade(response)
+            if version:
+                # Section 4.4: tell which versions would be understood.
                 response.headers["Sec-WebSocket-Version"] = "13"
             return response
         except Exception as exc:
@@ -184,7 +209,8 @@ class ServerProtocol(Protocol):
                 headers["Sec-WebSocket-Extensions"] = extensions_header
             if protocol_header is not None:
                 headers["Sec-WebSocket-Protocol"] = protocol_header
-        except InvalidHeaderValue as exc:
+                validate_subprotocols([protocol_header])
+        except Exception as exc:
             return self._apologize(request, exc)
         return Response(101, "Switching Protocols", headers)
 
@@ -204,18 +230,26 @@ class ServerProtocol(Protocol):
         Raises:
             InvalidHandshake: if the request is not acceptable; see :meth:`accept` for the kinds.
         """
-        # RFC 6455 section 4.2.1, point 1: GET, and HTTP/1.1.
+        headers = request.headers
+        # RFC 9112 section 3.2: whatever the request is about, it is refused without a host, with
+        # several, or with a malformed one. HTTP/1.0 did not have the header.
+        if request.protocol != "HTTP/1.0" or "Host" in headers:
+            host = get_single(headers, "Host")
+            if not _is_host(host):
+                raise InvalidHeaderValue("Host", host)
+        # RFC 6455 section 4.2.1, point 1: GET, and HTTP/1.1 or higher.
         if request.method != "GET":
             raise InvalidMethod(request.method)
-        if request.protocol != "HTTP/1.1":
+        if request.protocol != "HTTP/1.1" and not _is_later_version(request.protocol):
             raise InvalidProtocol(request.protocol)
-        headers = request.headers
+        # RFC 9112 sections 3.2.1 and 3.2.2: path and query, or an absolute URI; the other forms are
+        # not for GET. Fragments are never sent (RFC 3986 section 3.5): those who meet one cannot
+        # agree on where the path ends.
+        path = request.path
+        if not (path.startswith("/") or _is_absolute_uri(path)) or "#" in path:
+            raise InvalidHandshake(f"invalid request target: {path}")
         # Points 3 and 4.
-        check_upgrade(headers)
-        # Point 2; RFC 9112 section 3.2 requires to refuse none, several, or a malformed one.
-        host = get_single(headers, "Host")
-        if not _is_host(host):
-            raise InvalidHeaderValue("Host", host)
+        check_upgrade(headers, requested=True)
         # Point 5: base64 that decodes to 16 bytes.
         key = get_single(headers, "Sec-WebSocket-Key")
         try:
@@ -359,20 +393,28 @@ class ServerProtocol(Protocol):
         headers = Headers()
         headers["Date"] = _get_date()
         headers["Connection"] = "close"
-        headers["Content-Length"] = str(len(body))
-        headers["Content-Type"] = "text/plain; charset=utf-8"
+        # RFC 9110 section 8.6
+        if not is_bodiless(status):
+            headers["Content-Length"] = str(len(body))
+            headers["Content-Type"] = "text/plain; charset=utf-8"
         return Response(status.value, status.phrase, headers, body)
 
     def send_response(self, response: Response) -> None:
         """
         Send the handshake response: open the connection, or refuse it.
 
+        The body is left out where there can be none: the request was HEAD, or the status says so.
+
         Args:
             response: what :meth:`accept` or :meth:`reject` returned, or another response.
 
         Raises:
             InvalidState: if the status is 101 and the handshake is over.
+            ValueError: if status or reason phrase would break the status line.
         """
+        if response.body and (self._headers_only or is_bodiless(response.status_code)):
+            # RFC 9112 section 6.3: it would be taken for what comes behind the response.
+            response = Response(response.status_code, response.reason_phrase, response.headers)
         opens = response.status_code == SWITCHING_PROTOCOLS
         if opens and self._state is not CONNECTING:
             raise InvalidState(f"connection is {self._state.name.lower()}")
@@ -413,11 +455,16 @@ class ServerProtocol(Protocol):
         except PARSE_ERRORS as exc:
             invalid = InvalidMessage("did not receive a valid HTTP request")
             invalid.__cause__ = exc
-            # RFC 9112 sections 2.2 and 5.1: 400, unless nobody is there any more.
-            gone = isinstance(exc, EOFError)
-            self._refuse_message(
-                invalid, "no valid HTTP request", None if gone else http.HTTPStatus.BAD_REQUEST
-            )
+            answer: http.HTTPStatus | None
+            if isinstance(exc, EOFError):
+                answer = None  # nobody is there any more
+            elif isinstance(exc, UnsupportedVersion):
+                # RFC 9110 section 15.6.6
+                answer = http.HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
+            else:
+                # RFC 9112 sections 2.2, 5.1, 5.2 and 6.3
+                answer = http.HTTPStatus.BAD_REQUEST
+            self._refuse_message(invalid, "no valid HTTP request", answer)
         else:
             if request is None:
                 return
@@ -425,6 +472,7 @@ class ServerProtocol(Protocol):
                 self.logger.debug("< %s %s %s", request.method, request.path, request.protocol)
                 for key, value in request.headers.raw_items():
                     self.logger.debug("< %s: %s", key, value)
+            self._headers_only = request.method == "HEAD"
             self.events.append(request)
             self.handshake_parser_done()
 
@@ -470,6 +518,15 @@ class ServerProtocol(Protocol):
     def _ignore_input(self) -> None:
         self.handshake_parser = None
         self.ended = True
+
+
+def _require_upgrade(response: Response) -> Response:
+    """Complete a 426 response (RFC 9110 section 15.5.22)."""
+    response.headers["Upgrade"] = "websocket"
+    # RFC 9110 section 7.8: whoever sends Upgrade lists it here, for nobody to pass it on.
+    del response.headers["Connection"]
+    response.headers["Connection"] = "close, Upgrade"
+    return response
 
 
 def _explain(exc: BaseException) -> str:

@@ -47,8 +47,21 @@ class WebSocketURI:
         return self.username, self.password
 
 
+#: Pattern of a host (RFC 3986 section 3.2.2), which may be empty. Colons are in brackets only, and
+#: so is a zone: it has a meaning for its sender alone, yet some send it (RFC 6874 section 4).
+HOST = (
+    r"(?:\[[0-9A-Fa-f:.]++(?:%[0-9A-Za-z.\-_~%]++)?\]"
+    r"|\[[vV][0-9A-Fa-f]++\.[0-9A-Za-z.\-_~!$&'()*+,;=:]++\]"
+    r"|(?:[0-9A-Za-z.\-_~!$&'()*+,;=]++|%[0-9A-Fa-f]{2})*+)"
+)
+
+_is_host = re.compile(HOST).fullmatch
+
 # RFC 3986 section 2: neither can be in a URI; they would split the request line or the Host header.
 _is_forbidden = re.compile(r"[\x00-\x20\x7f]").search
+
+# RFC 3987 section 2.2: not in an IRI either, as UTF-8 cannot encode them.
+_has_surrogates = re.compile("[\ud800-\udfff]").search
 
 
 def _encode(text: str) -> str:
@@ -88,6 +101,8 @@ def parse_uri(uri: str) -> WebSocketURI:
     # RFC 6455 section 3: fragment identifiers must not be used, and "#" must be escaped elsewhere.
     if "#" in uri:
         raise InvalidURI(uri, "fragment identifier is meaningless")
+    if _has_surrogates(uri):
+        raise InvalidURI(uri, "surrogates can't be encoded")
     if _is_forbidden(host + parts.path + parts.query):
         raise InvalidURI(uri, "space and control characters must be percent-encoded")
     if port == 0:
@@ -108,6 +123,9 @@ def parse_uri(uri: str) -> WebSocketURI:
             host = host.encode("idna").decode()
         except UnicodeError as exc:
             raise InvalidURI(uri, f"hostname isn't valid: {exc}") from exc
+    # A backslash is a slash to browsers: they would connect to what is before it.
+    if not _is_host(f"[{host}]" if ":" in host else host) or "\\" in parts.netloc:
+        raise InvalidURI(uri, f"hostname isn't valid: {host}")
     return WebSocketURI(
         secure,
         host,

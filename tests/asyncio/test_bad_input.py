@@ -517,7 +517,9 @@ async def test_rejected_handshake(
         response = RawResponse.from_bytes(await peer.read_to_end())
         assert response.status == status
         assert f"Failed to open a WebSocket connection: {text}." in response.body.decode()
-        assert response.headers["connection"] == "close"
+        # RFC 9110 section 7.8: those who send Upgrade list it.
+        closing = "close, Upgrade" if status == 426 else "close"
+        assert response.headers["connection"] == closing
         assert response.headers["content-length"] == str(len(response.body))
         assert response.headers["content-type"] == "text/plain; charset=utf-8"
     assert noise(caplog) == []
