@@ -289,7 +289,9 @@ static int load(enum mode mode) {
     struct conn *cs = calloc(opt.conns, sizeof *cs);
     dial_all(fds, opt.conns, 16);
     double warm = now() + opt.warmup, end = warm, start = 0, spent = 0, round = now(), t;
-    uint64_t done = 0;
+    /* Messages in flight at the beginning and at the end are a small part, however slow the server is. */
+    uint64_t done = 0, least = mode == LOAD ? 20 * (uint64_t)opt.conns * opt.window : 1;
+    int over = mode != CROWD;                               /* which is measured in whole rounds */
     for (int i = 0; i < opt.conns; i++) {
         struct conn *c = &cs[i];
         int first = mode == LOAD ? opt.window : mode == CROWD ? i == 0 : mode == FLOOD;
@@ -306,9 +308,9 @@ static int load(enum mode mode) {
     }
     owed = opt.conns;
     struct epoll_event evs[256];
-    while ((t = now()) < end || !start || !done) {
+    while ((t = now()) < end || !start || done < least || !over) {
         if (t > end + 20) DIE("nothing was received");
-        if (!start && t >= warm) { start = t; end = t + opt.seconds; spent = cpu(opt.pid); done = nlat = payload = 0; }
+        if (!start && t >= warm && mode != CROWD) { start = t; end = t + opt.seconds; spent = cpu(opt.pid); done = nlat = payload = 0; }
         int n = epoll_wait(ep, evs, 256, 100);
         for (int e = 0; e < n; e++) {
             struct conn *c = evs[e].data.ptr;
@@ -323,6 +325,8 @@ static int load(enum mode mode) {
                     if (owed < 0) DIE("more messages than were sent");
                     if (!owed) {                                     /* everyone has it: next round */
                         if (start) record(tr - round);
+                        if (start && tr >= end) { over = 1; break; }
+                        if (!start && tr >= warm) { start = tr; end = tr + opt.seconds; spent = cpu(opt.pid); done = nlat = payload = 0; }
                         round = tr; owed = opt.conns;
                         put_message(cs);
                         if (buf_flush(&cs->out, cs->fd) < 0) DIE("send: %s", strerror(errno));
