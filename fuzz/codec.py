@@ -7,7 +7,7 @@ import functools
 import importlib
 import os
 import unittest.mock
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from websockets import _codec
@@ -16,7 +16,7 @@ from websockets.exceptions import PayloadTooBig, ProtocolError
 
 from .common import Cursor, Outcome, frame, outcome, xor
 
-__all__ = ["CODECS", "described", "one_input", "seeds", "use"]
+__all__ = ["CODECS", "Twins", "described", "one_input", "read_twice", "seeds", "use"]
 
 #: The pure codec, whose coverage guides the search, and the compiled one where it was built.
 CODECS: list[Any] = [_codec]
@@ -93,15 +93,19 @@ def check_reader(cursor: Cursor) -> None:
     message, fragment = cursor.pick(LIMITS), cursor.pick(LIMITS)
     plan = cursor.take(cursor.byte() % 16) or b"\x6f"
     stream = make_stream(cursor, masked)
-    twins = Twins(masked, message, fragment, extended)
-    twins.run(stream, plan)
+    read_twice(lambda: Twins(masked, message, fragment, extended=extended), stream, plan)
 
-    # However a stream is cut, what comes out is the same.
-    whole = Twins(masked, message, fragment, extended)
+
+def read_twice(make_twins: Callable[[], Twins], stream: bytes, plan: bytes) -> Twins:
+    """Read a stream in pieces and whole: what comes out is the same; return what has read it."""
+    whole = make_twins()
     whole.feed(stream)
     whole.drain()
+    twins = make_twins()
+    twins.run(stream, plan)
     assert twins.frames == whole.frames
     assert described(twins.error, exact=False) == described(whole.error, exact=False)
+    return twins
 
 
 def described(exc: Exception | None, exact: bool = True) -> object:
@@ -119,11 +123,25 @@ def described(exc: Exception | None, exact: bool = True) -> object:
 
 
 class Twins:
-    """Readers of both codecs, which are told the same and must say the same."""
+    """Readers of both codecs, which are told the same and must say the same.
 
-    def __init__(self, *args: Any) -> None:
-        self.readers = [codec.FrameReader(*args) for codec in CODECS]
-        self.extended: bool = args[3]
+    Args:
+        args: arguments of the readers.
+        extended: whether extensions are in use.
+        make_inflater: makes what inflates messages, one for each reader.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        extended: bool = False,
+        make_inflater: Callable[[], object] | None = None,
+    ) -> None:
+        self.readers = [codec.FrameReader(*args, extended) for codec in CODECS]
+        if make_inflater is not None:
+            for reader in self.readers:
+                reader.inflater = make_inflater()
+        self.extended = extended
         self.frames: list[tuple[int, bytes, bool, int]] = []
         self.error: Exception | None = None
 

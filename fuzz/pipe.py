@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from websockets.exceptions import (
@@ -17,6 +19,7 @@ from websockets.protocol import SEND_EOF, Protocol, Side, State
 
 from .codec import CODECS, described, use
 from .common import Cursor, outcome, split_frame
+from .deflate import Generic
 
 __all__ = ["one_input", "seeds"]
 
@@ -100,15 +103,16 @@ class Peer:
             self.heard.append(self.hearing)
             self.hearing = None
 
-    def say(self, opcode: int, data: bytes, fin: bool) -> Exception | None:
+    def say(self, opcode: int, data: bytes, fin: bool, compress: bool | None) -> Exception | None:
         """Send a frame of a message."""
-        protocol = self.protocol
-        send: Any = {
-            0: protocol.send_continuation,
-            1: protocol.send_text,
-            2: protocol.send_binary,
-        }[opcode]
-        _, exc = outcome(lambda: send(data, fin), InvalidState, ProtocolError)
+        send: Callable[[], object]
+        if opcode == 0:
+            send = functools.partial(self.protocol.send_continuation, data, fin)
+        elif opcode == 1:
+            send = functools.partial(self.protocol.send_text, data, fin, compress=compress)
+        else:
+            send = functools.partial(self.protocol.send_binary, data, fin, compress=compress)
+        _, exc = outcome(send, InvalidState, ProtocolError)
         if exc is None:
             if opcode:
                 assert self.saying is None
@@ -171,13 +175,14 @@ class Pipe:
         self.cursor = cursor
         max_size = cursor.pick((None, 1 << 20, 0, 10, 125, 1000))
         extensions: list[Any] = [None, None]
-        if cursor.flag():
+        kind = cursor.pick((None, PerMessageDeflate, Generic))
+        if kind is not None:
             client, server = cursor.flag(), cursor.flag()
             client_bits, server_bits = 9 + cursor.byte() % 7, 9 + cursor.byte() % 7
             threshold = cursor.pick((0, 10, 1000))
             extensions = [
-                PerMessageDeflate(client, server, client_bits, server_bits, threshold=threshold),
-                PerMessageDeflate(server, client, server_bits, client_bits, threshold=threshold),
+                kind(client, server, client_bits, server_bits, threshold=threshold),
+                kind(server, client, server_bits, client_bits, threshold=threshold),
             ]
         self.peers = [
             Peer(Side.SERVER, max_size, extensions[0]),
@@ -209,7 +214,7 @@ class Pipe:
             if opcode == 1 or peer.saying is not None and peer.saying[0] == 1:
                 # Neither side checks the text that it sends: that is the application's.
                 data = data.decode("iso-8859-1").encode()
-            exc = peer.say(opcode, data, fin)
+            exc = peer.say(opcode, data, fin, (None, None, True, False)[code // 10])
         elif code < 48:
             send = protocol.send_ping if code & 1 else protocol.send_pong
             data = cursor.take(cursor.byte() % 130)
@@ -346,6 +351,7 @@ def seeds() -> dict[str, bytes]:
     }
     found = {f"plain-{name}": plain + data for name, data in steps.items()}
     found |= {f"deflate-{name}": deflate + data for name, data in steps.items()}
+    found |= {f"general-{name}": b"\x01\x02" + deflate[2:] + data for name, data in steps.items()}
     for limit in range(6):
         found[f"limit-{limit}"] = bytes([limit]) + deflate[1:] + steps["messages"] + steps["large"]
     return found
