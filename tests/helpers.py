@@ -277,8 +277,12 @@ class RawResponse:
         status_line, *lines = head.decode("iso-8859-1").split("\r\n")
         match = re.fullmatch(r"HTTP/1\.1 (\d{3}) (.*)", status_line)
         assert match, status_line
-        headers = dict(line.split(": ", 1) for line in lines)
-        return cls(int(match[1]), match[2], {k.lower(): v for k, v in headers.items()}, body)
+        headers: dict[str, str] = {}
+        for line in lines:
+            name, value = line.split(": ", 1)
+            assert name.lower() not in headers, f"repeated header: {data!r}"
+            headers[name.lower()] = value
+        return cls(int(match[1]), match[2], headers, body)
 
 
 @contextlib.asynccontextmanager
