@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ def make(
     link_args: Sequence[str] = (),
     macros: Sequence[tuple[str, str]] = (),
     directives: Mapping[str, Any] | None = None,
+    amend: Callable[[str], str] = str,
 ) -> Path:
     """Make the tree anew under ``build/``, with every Cython module of the package built in it.
 
@@ -39,6 +40,7 @@ def make(
         link_args: options for the linker.
         macros: names and values for the preprocessor.
         directives: compiler directives for Cython.
+        amend: what is to be done to the C that Cython has generated.
 
     Returns:
         The directory: the working directory, and where to import from, of what is run in it.
@@ -61,6 +63,9 @@ def make(
         modules = cythonize(  # type: ignore[no-untyped-call]
             modules, compiler_directives=dict(directives or {}), emit_linenums=True
         )
+        for module in modules:
+            generated = Path(module.sources[0])
+            generated.write_text(amend(generated.read_text()))
         build = Distribution({"name": name, "ext_modules": modules}).get_command_obj("build_ext")
         build.inplace = True
         build.parallel = len(modules)
