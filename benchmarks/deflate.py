@@ -10,6 +10,7 @@ Nothing here uses a WebSocket library: the standard library's zlib compresses an
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
 import zlib
@@ -153,8 +154,8 @@ class Connection:
                 length = int.from_bytes(self.file.read(2 if length == 126 else 8), "big")
             yield first, self.file.read(length)
 
-    def receive(self) -> tuple[bytes, int, bool]:
-        """Return a message, the length of its payload, and whether it was compressed."""
+    def receive(self) -> tuple[bytes, bool]:
+        """Return a message, and whether it was compressed."""
         payload, compressed = b"", False
         for first, data in self._frames():
             if first & 15 in (9, 10):
@@ -166,11 +167,11 @@ class Connection:
             if first & 0x80:
                 break
         if not compressed:
-            return payload, len(payload), False
+            return payload, False
         if self.negotiated.server_no_context_takeover:
             self.inflater = self.new_inflater()
         message: bytes = self.inflater.decompress(payload + TAIL)
-        return message, len(payload), True
+        return message, True
 
 
 def negotiate(port: int) -> Negotiated:
@@ -179,22 +180,26 @@ def negotiate(port: int) -> Negotiated:
     return connection.negotiated
 
 
-def verify(port: int, messages: list[bytes], window: int) -> dict[str, Any]:
+def verify(port: int, messages: list[bytes], window: int, others: int = 0) -> dict[str, Any]:
     """
     Send all messages, and some of them again, ``window`` at a time; each must come back.
 
-    Returns what was negotiated and what share of the answers was compressed.
+    ``others`` more connections send nothing and must receive the same. Returns what was negotiated
+    and what share of the answers was compressed.
     """
-    connection = Connection(port)
+    connections: list[Connection] = []
     try:
+        for _ in range(others + 1):
+            connections.append(Connection(port))
+        connection = connections[-1]
         made, once = frames(messages, connection.negotiated)
         # The end of what is sent once, and where what is repeated begins for the second time.
         sent = [*range(len(made)), *range(once, once + min(32, once))]
         count = compressed = 0
         for batch in _batches(sent, window):
             connection.sock.sendall(b"".join(made[index] for index in batch))
-            for index in batch:
-                message, _, was_compressed = connection.receive()
+            for recipient, index in itertools.product(connections, batch):
+                message, was_compressed = recipient.receive()
                 if message != messages[index % once]:
                     raise Wrong(f"message {count} came back as {message[:60]!r}")
                 count, compressed = count + 1, compressed + was_compressed
@@ -203,7 +208,8 @@ def verify(port: int, messages: list[bytes], window: int) -> dict[str, Any]:
             "compressed": round(compressed / count, 3),
         }
     finally:
-        connection.close()
+        for connection in connections:
+            connection.close()
 
 
 def _batches(items: list[int], length: int) -> Iterator[list[int]]:

@@ -156,11 +156,11 @@ def _loaded_server(duty: str, mode: str, tls: bool = False) -> Callable[..., Fig
     return measure
 
 
-def _deflating_server(duty: str, mode: str) -> Callable[..., Figures]:
+def _deflating_server(duty: str, mode: str, others: int = 0) -> Callable[..., Figures]:
     def measure(settings: Settings, peer: str, loop: str, case: Case) -> Figures:
         messages = payloads.messages(case.size)
         with _server(settings, peer, loop, duty, case) as (port, pid), _frames() as file:
-            figures = deflate.verify(int(port), messages, case.window)
+            figures = deflate.verify(int(port), messages, case.window, others)
             negotiated = deflate.Negotiated(**figures["negotiated"])
             figures["client_bytes"] = deflate.write_frames(file, messages, negotiated)
             options = ["-f", str(file), "-x", deflate.OFFER]
@@ -267,7 +267,7 @@ KINDS: dict[str, Callable[[Settings, str, str, Case], Figures]] = {
     "client json": _client("json", "feed"),
     "client send": _client("send", "sink"),
     "echo deflate": _deflating_server("echo", "load"),
-    "broadcast deflate": _deflating_server("broadcast", "crowd"),
+    "broadcast deflate": _deflating_server("broadcast", "crowd", others=2),
     "memory": _memory,
     "memory deflate": _memory_deflate,
     "import": _imports,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -181,6 +183,54 @@ def test_frames_can_be_repeated(
         if no_takeover:
             inflater = zlib.decompressobj(-bits)
         assert inflater.decompress(payload + deflate.TAIL) == messages[index % once]
+
+
+class Echo(socketserver.StreamRequestHandler):
+    """Sends the payloads of frames back as they came, the fifth one for the sixth."""
+
+    replaced = False
+
+    def handle(self) -> None:
+        for _ in iter(self.rfile.readline, b"\r\n"):
+            pass
+        self.wfile.write(
+            b"HTTP/1.1 101 Switching Protocols\r\n"
+            b"Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; "
+            b"server_no_context_takeover\r\n\r\n"
+        )
+        previous = b""
+        count = 0
+        while head := self.rfile.read(2):
+            assert head[1] & 0x7F <= 126
+            more = self.rfile.read(2) if head[1] & 0x7F == 126 else b""
+            length = int.from_bytes(more, "big") if more else head[1] & 0x7F
+            key = self.rfile.read(4)
+            data = bytes(byte ^ key[i % 4] for i, byte in enumerate(self.rfile.read(length)))
+            frame = bytes([head[0], head[1] & 0x7F]) + more + data
+            count += 1
+            self.wfile.write(previous if self.replaced and count == 6 else frame)
+            previous = frame
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_verification_compares_what_comes_back(
+    suite: dict[str, ModuleType], monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    monkeypatch.setattr(Echo, "replaced", replaced)
+    messages = suite["payloads"].messages(1024, 40)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            port = server.server_address[1]
+            if replaced:
+                with pytest.raises(suite["deflate"].Wrong, match="message 5 came back"):
+                    suite["deflate"].verify(port, messages, 8)
+            else:
+                found = suite["deflate"].verify(port, messages, 8)
+                assert found["compressed"] == 1.0
+                assert found["negotiated"]["server_no_context_takeover"] is True
+        finally:
+            server.shutdown()
 
 
 def test_other_extensions_are_no_compression(suite: dict[str, ModuleType]) -> None:
