@@ -137,7 +137,7 @@ class Twins:
         extended: bool = False,
         make_inflater: Callable[[], object] | None = None,
     ) -> None:
-        self.readers = [codec.FrameReader(*args, extended) for codec in CODECS]
+        self.readers = [codec.FrameReader(*args, extended=extended) for codec in CODECS]
         if make_inflater is not None:
             for reader in self.readers:
                 reader.inflater = make_inflater()

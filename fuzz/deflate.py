@@ -46,7 +46,7 @@ class Generic(PerMessageDeflate):
 def one_input(data: bytes) -> None:
     """Check one input, with one of the modules that are installed."""
     cursor = Cursor(data)
-    check = cursor.pick((check_stream, check_stream, check_messages))
+    check = cursor.pick((check_stream, check_stream, check_messages, check_foreign))
     set_zlib_module(cursor.pick(MODULES))
     try:
         check(cursor)
@@ -230,6 +230,78 @@ class Independent:
         return data
 
 
+# What another implementation may send
+
+
+def check_foreign(cursor: Cursor) -> None:
+    """Messages in all the forms of RFC 7692 section 7.2.3 arrive, with no byte to spare."""
+    no_context, bits = cursor.flag(), 9 + cursor.byte() % 7
+    level = cursor.byte() % 10
+    sizes = cursor.take(cursor.byte() % 4)
+    parts: list[bytes] = []
+    contents: list[bytes] = []
+    compressor = zlib.compressobj(level, wbits=-bits)
+    while cursor:
+        kind = cursor.byte()
+        contents.append(b"")
+        payload = b""
+        for last in (False,) * (kind >> 5 & 3) + (True,):
+            content = cursor.take(kind % 32) * cursor.pick((1, 1, 1, 10, 100, 3000))
+            contents[-1] += content
+            payload += compressor.compress(content)
+            how = cursor.byte() % 5
+            if how == 4:
+                # Section 7.2.3.4; with the octet that makes the tail a block, or without.
+                payload += compressor.flush(zlib.Z_FINISH) + (b"" if kind & 128 else b"\x00")
+                # One that goes on can refer to what it has put into this payload.
+                known = b"" if sizes or level % 2 else contents[-1]
+                compressor = zlib.compressobj(level, wbits=-bits, zdict=known)
+                if not last and kind & 128 == 0:
+                    payload += TAIL
+            else:
+                flush = (zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH)[how % 2]
+                payload += compressor.flush(flush)
+                if last:
+                    payload = payload[:-4]
+        if no_context:
+            compressor = zlib.compressobj(level, wbits=-bits)
+        pieces = cut(payload, [max(size, len(payload) // 40) for size in sizes]) or [b""]
+        for index, piece in enumerate(pieces):
+            head = 0xC2 if index == 0 else 0x80
+            parts.append(frame(head if index == len(pieces) - 1 else head & 0x7F, piece))
+        if sum(map(len, contents)) > 300_000:
+            break
+    limit = max(map(len, contents), default=0)
+    heard, exc = hear(b"".join(parts), limit, no_context, bits)
+    assert exc is None, exc
+    assert heard == contents
+    if limit:
+        heard, exc = hear(b"".join(parts), limit - 1, no_context, bits)
+        assert isinstance(exc, PayloadTooBig), exc
+        largest = list(map(len, contents)).index(limit)
+        assert heard[:largest] == contents[:largest]
+
+
+def hear(
+    stream: bytes, limit: int, no_context: bool, bits: int
+) -> tuple[list[bytes], Exception | None]:
+    """Read a stream; return its messages, of which the last may lack its end, and the error."""
+    twins = Twins(
+        False,
+        limit,
+        make_inflater=lambda: PerMessageDeflate(no_context, False, bits, 15),
+    )
+    twins.feed(stream)
+    twins.drain()
+    heard: list[bytes] = []
+    for opcode, payload, _, _ in twins.frames:
+        if opcode:
+            heard.append(payload)
+        else:
+            heard[-1] += payload
+    return heard, twins.error
+
+
 def seeds() -> dict[str, bytes]:
     """Return inputs that reach the main paths."""
     hello = b"\xf2\x48\xcd\xc9\xc9\x07\x00"  # RFC 7692 section 7.2.3.1
@@ -259,6 +331,12 @@ def seeds() -> dict[str, bytes]:
             options = bytes([0, limit, 1, limit, 0, 7, 2, 0x61, 0x73])
             found[f"{name}-limit-{limit}"] = options + stream
     found["masked"] = bytes([0, 0, 0, 0, 1, 0, 0]) + streams["hello"] * 2
+    for bits in range(7):
+        for kind in (b"\x05hello", b"\x23abc", b"\x85hello"):
+            options = bytes([3, bits, bits & 1, bits, bits, bits % 3, 1, 2][: 6 + bits % 3])
+            for how in (0, 1, 4):
+                name = f"foreign-{bits + 9}-{kind[0]}-{how}"
+                found[name] = options + (kind + bytes([bits % 6, how])) * 4
     messages = (
         b"\x05hello\x00\x00\x00"
         + b"\x25hello\x04\x02\x02\x02\x03"

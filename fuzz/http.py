@@ -61,7 +61,7 @@ def one_input(data: bytes) -> None:
 
 
 def check_request(cursor: Cursor) -> None:
-    message = check_message(cursor, RequestParser)
+    message, head = check_message(cursor, RequestParser)
     if message is None:
         return
     assert isinstance(message, Request)
@@ -71,14 +71,17 @@ def check_request(cursor: Cursor) -> None:
     # RFC 9112 section 6: what announces a body would make the rest of the stream mean two things.
     assert "Transfer-Encoding" not in message.headers
     assert all(length == "0" for length in message.headers.get_all("Content-Length"))
+    line = f"{message.method} {message.path} {message.protocol}"
+    check_head(head, line, message.headers)
     assert read(RequestParser, [message.serialize()]) == (message, b"")
 
 
 def check_response(cursor: Cursor) -> None:
-    message = check_message(cursor, ResponseParser)
+    message, head = check_message(cursor, ResponseParser)
     if message is None:
         return
     assert isinstance(message, Response)
+    check_head(head, f"HTTP/1.1 {message.status_code} {message.reason_phrase}", message.headers)
     assert 100 <= message.status_code <= 599
     assert is_value(message.reason_phrase)
     assert len(message.body) <= http11.MAX_BODY_SIZE
@@ -87,8 +90,20 @@ def check_response(cursor: Cursor) -> None:
         assert read(ResponseParser, [message.serialize()]) == (message, b"")
 
 
-def check_message(cursor: Cursor, parser_type: type[Any]) -> Request | Response | None:
-    """Parse the input in several ways; return the message in it."""
+def check_head(head: bytes, first_line: str, headers: Headers) -> None:
+    """Check that the lines of a message say what was read, as another parser would read them."""
+    lines = head.decode("iso-8859-1").split("\r\n")
+    assert lines[-2:] == ["", ""]
+    assert lines[0] == first_line
+    for line, (name, value) in zip(lines[1:-2], headers.raw_items(), strict=True):
+        assert line.startswith(f"{name}:")
+        assert line[len(name) + 1 :].strip(" \t") == value
+
+
+def check_message(
+    cursor: Cursor, parser_type: type[Any]
+) -> tuple[Request | Response | None, bytes]:
+    """Parse the input in several ways; return the message in it, and its head as it was."""
     limits = cursor.pick(LIMITS)
     sizes = cursor.take(cursor.byte() % 8)
     data = cursor.rest()
@@ -98,8 +113,9 @@ def check_message(cursor: Cursor, parser_type: type[Any]) -> Request | Response 
             # Which of several faults is told depends on what has arrived; whether, does not.
             assert read(parser_type, pieces) == whole, (read(parser_type, pieces), whole)
         if whole is None:
-            return None
-        message, _ = whole
+            return None, b""
+        message, rest = whole
+        assert data.endswith(rest)
         headers = message.headers
         assert headers.count_lines() <= http11.MAX_NUM_HEADERS
         for name, value in headers.raw_items():
@@ -107,7 +123,7 @@ def check_message(cursor: Cursor, parser_type: type[Any]) -> Request | Response 
             assert is_value(value)
             assert value == value.strip(" \t")
             assert len(name) + 1 + len(value) + 2 <= http11.MAX_LINE_LENGTH
-    return message
+    return message, data[: data.index(b"\r\n\r\n") + 4]
 
 
 def read(
@@ -205,6 +221,7 @@ def seeds() -> dict[str, bytes]:
         "no-body": b"GET / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
         "chunked": b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "bare-lf": b"GET / HTTP/1.1\nA: b\n\n",
+        "bare-lf-first": b"GET / HTTP/1.1?\nA: b\r\n\r\n",
         "bare-cr": b"GET / HTTP/1.1\r\nA: b\rc: d\r\n\r\n",
         "folded": b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
         "colon": b"GET / HTTP/1.1\r\nA : b\r\n\r\n",
@@ -225,6 +242,7 @@ def seeds() -> dict[str, bytes]:
         "gzip": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
         "large": b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n",
         "large-chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFF\r\n",
+        "empty": b"HTTP/1.1 204 \r\n\r\nrest",
         "status": b"HTTP/1.1 600 Odd\r\n\r\n",
     }
     fields = {
