@@ -219,22 +219,6 @@ async def test_client_refuses_masked_frames() -> None:
         assert_failed(exc, 1002, ProtocolError, "incorrect masking")
 
 
-@pytest.mark.parametrize("max_size", [2**20, None], ids=["limited", "unlimited"])
-@pytest.mark.parametrize("length", [2**63, 2**63 + 1, 2**64 - 1])
-async def test_server_refuses_lengths_with_the_top_bit(length: int, max_size: int | None) -> None:
-    """RFC 6455 section 5.2: the most significant bit of a 64-bit length must be 0."""
-    async with server_of_raw_client(max_size=max_size) as (ws, peer):
-        await peer.send(client_frame(BINARY, length=length))
-        code, reason = (await peer.recv_frame()).close
-        assert code in (1002, 1009)
-        assert reason
-        await peer.expect_eof()
-        peer.close()
-        _, exc = await drain_messages(ws)
-        assert exc.sent is not None
-        assert exc.sent.code == code
-
-
 @pytest.mark.parametrize("length", [2**31, 2**32 + 1, 2**62, 2**63 - 1])
 async def test_an_announced_length_allocates_nothing(length: int) -> None:
     """With max_size=None a header of ten bytes must neither end the server nor fill its memory."""
@@ -561,32 +545,6 @@ async def test_oversized_request(
         assert RawResponse.from_bytes(head).status == status
         await peer.read_to_end()
     assert noise(caplog) == []
-
-
-async def test_slow_handshakes_end(caplog: pytest.LogCaptureFixture) -> None:
-    """One byte at a time does not keep a connection: open_timeout is for the whole handshake."""
-    caplog.set_level(logging.INFO)
-    async with serving(echo, open_timeout=0.2) as server, raw_socket(server) as peer:
-
-        async def trickle() -> None:
-            for byte in request_bytes(80) * 100:
-                await peer.send(bytes([byte]))
-                await asyncio.sleep(0.01)
-
-        trickling = asyncio.create_task(trickle())
-        try:
-            assert await peer.read_to_end() == b""
-        finally:
-            trickling.cancel()
-            await asyncio.wait([trickling])
-            if not trickling.cancelled():
-                trickling.exception()
-    assert noise(caplog) == []
-
-
-async def test_idle_connections_end_at_open_timeout() -> None:
-    async with serving(echo, open_timeout=0.05) as server, raw_socket(server) as peer:
-        assert await peer.read_to_end() == b""
 
 
 async def test_data_sent_before_the_response_does_no_harm(

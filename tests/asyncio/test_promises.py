@@ -11,7 +11,6 @@ import gc
 import socket
 import sys
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -212,93 +211,7 @@ async def test_an_unbounded_queue() -> None:
             assert await within(server.recv()) == b"x" * 100
 
 
-@needs_proc
-async def test_tiny_messages_in_the_queue_stay_cheap() -> None:
-    """Bytes are limited by TCP; objects must be, too."""
-    async with server_of_raw_client() as (server, peer):
-        growth = Growth()
-        sent = 0
-        batch = client_frame(BINARY) * 10_000
-
-        async def flood() -> None:
-            nonlocal sent
-            while sent < 20_000_000:
-                await peer.send(batch)
-                sent += 10_000
-
-        flooding = asyncio.create_task(flood())
-        assert await stalled(flooding, lambda: sent)
-        assert growth.look() < 25 * MIB
-        flooding.cancel()
-        await asyncio.wait([flooding])
-        del server
-
-
-@needs_proc
-@pytest.mark.parametrize("payload", [b"", b"x"], ids=["empty", "one byte"])
-async def test_endless_fragments_cost_no_more_than_their_bytes(payload: bytes) -> None:
-    """A message of a million fragments: harmless, and refused when too large."""
-    async with server_of_raw_client(max_size=100_000) as (server, peer):
-        growth = Growth()
-        receiving = asyncio.create_task(server.recv())
-        await peer.send_frame(BINARY, fin=False)
-        batch = frame(CONT, payload, fin=False, mask=b"\0\0\0\0") * 10_000
-        for _ in range(30):
-            try:
-                await peer.send(batch)
-            except (BrokenPipeError, ConnectionResetError):
-                break
-            growth.look()
-        assert growth.most < 25 * MIB
-        if payload:
-            with pytest.raises(ConnectionClosedError) as raised:
-                peer.close()
-                await within(receiving)
-            assert raised.value.sent is not None
-            assert raised.value.sent.code == 1009
-        else:
-            try:
-                await peer.send_frame(CONT, b"end")
-                assert await within(receiving) == b"end"
-            except (ConnectionClosedError, BrokenPipeError, ConnectionResetError):
-                # Refused with a close frame: as good.
-                peer.close()
-                await asyncio.wait([receiving])
-                assert isinstance(receiving.exception(), ConnectionClosedError)
-
-
 # A peer that floods and does not read
-
-
-@needs_proc
-@pytest.mark.parametrize("side", ["server", "client"])
-async def test_ping_flood_from_a_peer_that_does_not_read(side: str) -> None:
-    """Every ping asks for a pong: they must not pile up."""
-    connect: Callable[..., Any] = server_of_raw_client if side == "server" else client_of_raw_server
-    async with connect(small_buffers=True) as (ws, peer):
-        build = client_frame if peer.is_client else frame
-        batch = b"".join(build(PING, b"x" * 125) for _ in range(500))
-        growth = Growth()
-        largest = 0
-        sent = 0
-
-        async def flood() -> None:
-            nonlocal largest, sent
-            for _ in range(30_000_000 // len(batch)):
-                await peer.send(batch)
-                sent += len(batch)
-                largest = max(largest, write_buffer(ws))
-                growth.look()
-
-        flooding = asyncio.create_task(flood())
-        await stalled(flooding, lambda: sent)
-        flooding.cancel()
-        await asyncio.wait([flooding])
-        assert largest < 2 * MIB
-        assert growth.look() < 25 * MIB
-        # The connection ends in time all the same.
-        await within(ws.close())
-        assert ws.state is State.CLOSED
 
 
 async def test_pings_are_answered_once_the_peer_reads() -> None:
