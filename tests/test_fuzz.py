@@ -72,16 +72,21 @@ FAULTS: dict[str, tuple[str, str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("target, path, fault", FAULTS.values(), ids=FAULTS)
-def test_fault_is_found(
-    target: str, path: str, fault: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+# They show only in the difference between the codecs.
+NEED_BOTH = {"length", "eof"}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name in NEED_BOTH and len(load("codec").CODECS) == 1:
+        pytest.skip("there is one codec")
+    target, path, fault = FAULTS[name]
     module = load(target)
     monkeypatch.setattr(path, fault)
     found = []
-    for name, data in module.seeds().items():
+    for seed, data in module.seeds().items():
         try:
             module.one_input(data)
         except Exception:
-            found.append(name)
+            found.append(seed)
     assert found
