@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 TOOLS = Path(__file__).resolve().parent
-CHECKS = 15  # that a client must report at least, so that none can go missing
+CHECKS = 36  # that a client must report at least, so that none can go missing
 LIMIT = 300.0  # seconds, for a client's run
 
 

@@ -13,6 +13,7 @@ function runServer() {
     host: "127.0.0.1",
     port: 0,
     maxPayload: MAX_SIZE,
+    perMessageDeflate: { threshold: 0 },
     handleProtocols: (offered) => offered.has("chat") && "chat",
   });
   server.on("listening", () => console.log(server.address().port));
@@ -45,10 +46,11 @@ function expect(found, wanted) {
   }
 }
 
-function checks(url) {
+function checks(url, perMessageDeflate) {
   async function open(...subprotocols) {
-    const ws = new WebSocket(url, subprotocols, { maxPayload: MAX_SIZE });
+    const ws = new WebSocket(url, subprotocols, { maxPayload: MAX_SIZE, perMessageDeflate });
     await once(ws, "open");
+    expect(ws.extensions, perMessageDeflate ? "permessage-deflate" : "");
     return ws;
   }
 
@@ -166,11 +168,37 @@ function checks(url) {
       expect(ws.protocol, "");
       await close(ws, 1000);
     },
+    one_connection: async () => {
+      // What was sent before is, or is not, in the window when it comes again.
+      const text = Array.from({ length: 1000 }, (_, n) => `${n} in the window, `).join("");
+      const ws = await open();
+      for (const message of [text, text, "", `${text}${text}`, text]) {
+        ws.send(message);
+        expect(await receive(ws), message);
+      }
+      ws.send(text, { fin: false });
+      ws.send("", { fin: false });
+      ws.send(text);
+      expect(await receive(ws), `${text}${text}`);
+      ws.send("/fragments");
+      expect(await receive(ws), "one message in frames");
+      await close(ws, 1000);
+    },
   };
 }
 
 async function runClient(url) {
-  for (const [name, check] of Object.entries(checks(url))) {
+  const alone = { serverNoContextTakeover: true, clientNoContextTakeover: true };
+  const small = { serverMaxWindowBits: 9, clientMaxWindowBits: 9 };
+  const plain = checks(url, false);
+  const compressed = checks(url, { threshold: 0 });
+  const all = [
+    ...Object.entries(plain).map(([name, check]) => [`plain ${name}`, check]),
+    ...Object.entries(compressed).map(([name, check]) => [`compressed ${name}`, check]),
+    ["alone one_connection", checks(url, { threshold: 0, ...alone }).one_connection],
+    ["small one_connection", checks(url, { threshold: 0, ...small }).one_connection],
+  ];
+  for (const [name, check] of all) {
     let timer;
     const late = new Promise((_, reject) => {
       timer = setTimeout(() => reject(new Error("timed out")), TIMEOUT);

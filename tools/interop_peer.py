@@ -12,6 +12,9 @@ What the server does with a text message:
 - ``/close CODE REASON``: closes;
 - ``/seen CODE REASON``: sends "yes" if a connection has closed so, else "no";
 - otherwise, and with a binary message: sends it back.
+
+The server compresses messages if the client asks for it. The client does all checks twice, once
+plain and once compressed.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.typing import Subprotocol
 
 MAX_SIZE = 16 * 2**20
@@ -75,15 +79,24 @@ def expect(found: object, wanted: object) -> None:
 class Checks:
     """Each method is a check; its name says what is checked."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, factory: ClientPerMessageDeflateFactory | None) -> None:
         self.url = url
+        self.factory = factory
 
-    def connect(self, *subprotocols: str) -> connect:
-        return connect(
+    @contextlib.asynccontextmanager
+    async def connect(self, *subprotocols: str) -> AsyncIterator[ClientConnection]:
+        async with connect(
             self.url,
             max_size=MAX_SIZE,
             subprotocols=[Subprotocol(name) for name in subprotocols] or None,
-        )
+            extensions=None if self.factory is None else [self.factory],
+            compression=None,
+        ) as websocket:
+            assert websocket.response is not None
+            accepted = websocket.response.headers.get_all("Sec-WebSocket-Extensions")
+            expect(bool(accepted), self.factory is not None)
+            expect(len(websocket.protocol.extensions), len(accepted))
+            yield websocket
 
     async def echo(self, message: str | bytes) -> None:
         async with self.connect() as websocket:
@@ -183,35 +196,60 @@ class Checks:
         async with self.connect() as websocket:
             expect(websocket.subprotocol, None)
 
+    async def one_connection(self) -> None:
+        # What was sent before is, or is not, in the window when it comes again.
+        text = "".join(f"{n} in the window, " for n in range(1000))
+        messages: list[str | bytes] = [text, text, "", b"", text[::-1], text.encode(), text]
+        async with self.connect() as websocket:
+            for message in messages:
+                await websocket.send(message)
+                expect(await websocket.recv(), message)
+            await websocket.send([text, "", text])
+            expect(await websocket.recv(), text + text)
+            await websocket.send("/fragments")
+            expect(await websocket.recv(), "one message in frames")
+
+
+CHECKS = [
+    "text",
+    "binary",
+    "empty",
+    "boundary_sizes",
+    "large_text",
+    "large_binary",
+    "send_fragments",
+    "receive_fragments",
+    "many_messages",
+    "client_pings",
+    "server_pings",
+    "client_closes",
+    "server_closes",
+    "subprotocol",
+    "no_subprotocol",
+    "one_connection",
+]
+
 
 async def run_client(url: str) -> bool:
-    checks = Checks(url)
+    deflate = ClientPerMessageDeflateFactory
+    alone = deflate(server_no_context_takeover=True, client_no_context_takeover=True)
+    runs: list[tuple[str, ClientPerMessageDeflateFactory | None, list[str]]] = [
+        ("plain", None, CHECKS),
+        ("compressed", deflate(), CHECKS),
+        ("alone", alone, ["one_connection", "many_messages"]),
+        ("small", deflate(False, False, 9, 9), ["one_connection", "large_text"]),
+    ]
     good = True
-    for name in [
-        "text",
-        "binary",
-        "empty",
-        "boundary_sizes",
-        "large_text",
-        "large_binary",
-        "send_fragments",
-        "receive_fragments",
-        "many_messages",
-        "client_pings",
-        "server_pings",
-        "client_closes",
-        "server_closes",
-        "subprotocol",
-        "no_subprotocol",
-    ]:
-        check: Callable[[], Awaitable[None]] = getattr(checks, name)
-        try:
-            await asyncio.wait_for(check(), TIMEOUT)
-        except Exception as exc:
-            good = False
-            print(f"{name} FAILED: {type(exc).__name__}: {exc}", flush=True)
-        else:
-            print(f"{name} ok", flush=True)
+    for kind, factory, names in runs:
+        for name in names:
+            check: Callable[[], Awaitable[None]] = getattr(Checks(url, factory), name)
+            try:
+                await asyncio.wait_for(check(), TIMEOUT)
+            except Exception as exc:
+                good = False
+                print(f"{kind} {name} FAILED: {type(exc).__name__}: {exc}", flush=True)
+            else:
+                print(f"{kind} {name} ok", flush=True)
     return good
 
 
