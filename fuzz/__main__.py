@@ -34,10 +34,12 @@ LIMITS = ["-timeout=20", "-rss_limit_mb=1024", "-max_len=4096"]
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
-    parser.add_argument("targets", nargs="*", choices=[*TARGETS, []], metavar="TARGET")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     parser.add_argument("--seconds", type=int, default=60, help="for each target (default: 60)")
     parser.add_argument("--minimise", action="store_true", help="update the checked in corpora")
     arguments = parser.parse_args()
+    if unknown := set(arguments.targets) - set(TARGETS):
+        parser.error(f"no such target: {', '.join(unknown)}")
     run = minimise if arguments.minimise else search
     found = [run(target, arguments.seconds) for target in arguments.targets or TARGETS]
     return 1 if any(found) else 0

@@ -58,6 +58,7 @@ class Peer:
         self.heard: list[Message] = []
         self.hearing: Message | None = None
         self.pings: list[bytes] = []
+        self.held = False  # whether pongs have been held back
         self.state = self.protocol.state
 
     def settle(self) -> list[Any]:
@@ -88,6 +89,8 @@ class Peer:
         if frame.opcode >= 8:
             assert frame.fin
             assert len(data) <= 125
+            if frame.opcode is Opcode.PING:
+                self.pings.append(data)
             return
         if self.hearing is None:
             assert frame.opcode is not Opcode.CONT
@@ -137,6 +140,7 @@ class Output:
         self.pending = b""
         self.in_message = False
         self.closed = False
+        self.pongs: list[bytes] = []
 
     def check(self, data: bytes) -> None:
         if data == SEND_EOF:
@@ -162,7 +166,9 @@ class Output:
             assert fin
             assert not head & 0x40
             assert len(payload) <= 125
-            if opcode == 8:
+            if opcode == 10:
+                self.pongs.append(payload)
+            elif opcode == 8:
                 assert not self.closed, "there is one close frame"
                 self.closed = True
                 Close.parse(payload)
@@ -230,6 +236,7 @@ class Pipe:
             peer.failed = True
         elif code < 56:
             protocol.hold_pongs(code == 54)
+            peer.held = True
         elif code < 96:
             self.deliver(peer, other, (1, 2, 3, 5, 8, 13, 100, 1 << 20)[code % 8])
         elif code < 120:
@@ -300,6 +307,9 @@ class Pipe:
             assert protocol.state is State.CLOSED
             assert peer.ended
             assert not peer.output.pending
+            # RFC 6455 section 5.5.2: each ping has its pong, in order.
+            pongs = iter(peer.output.pongs)
+            assert peer.held or all(data in pongs for data in peer.pings)
             assert protocol.data_to_send() == []
             assert isinstance(protocol.close_exc, ConnectionClosed)
             assert (protocol.close_code == 1006) == (protocol.close_rcvd is None)
