@@ -42,7 +42,7 @@ from websockets.exceptions import (
 )
 from websockets.extensions.base import Extension
 from websockets.extensions.deflate import PerMessageDeflate, set_zlib_module
-from websockets.frames import Frame
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, RequestParser, Response, ResponseParser
 from websockets.protocol import Protocol, Side, State
 from websockets.server import ServerProtocol
@@ -490,6 +490,52 @@ class TestDecompressionBombsOnConnections:
             await within(task)
             # What the queue holds, or twice that; of other messages it would be 256.
             assert most <= 40
+
+
+class TestCompressionSideChannels:
+    """The size of what is compressed with a secret tells about it (CRIME, BREACH).
+
+    That is for applications to weigh, within a connection; between connections there is no way.
+    """
+
+    SECRET = random_text(4000)
+
+    @pytest.fixture(params=["zlib", "zlib_ng", "isal"], autouse=True)
+    def zlib_module(self, request: pytest.FixtureRequest) -> Iterator[str]:
+        if request.param != "zlib":
+            pytest.importorskip(request.param)
+        set_zlib_module(request.param)
+        yield request.param
+        set_zlib_module(None)
+
+    @pytest.mark.parametrize("bits", [8, 9, 12, 15])
+    @pytest.mark.parametrize("fragmented", [False, True], ids=["one frame", "fragments"])
+    def test_shared_compressors_remember_nothing(self, fragmented: bool, bits: int) -> None:
+        """Without context takeover, one connection's compressor serves another one next."""
+
+        def compress(data: bytes) -> bytes:
+            extension = PerMessageDeflate(True, True, 15, bits)
+            frames = [Frame(Opcode.BINARY, data)]
+            if fragmented:
+                frames = [Frame(Opcode.BINARY, data[:999], False), Frame(Opcode.CONT, data[999:])]
+            return b"".join(extension.encode(frame, compress=True).data for frame in frames)
+
+        alone = compress(self.SECRET)
+        for _ in range(5):
+            assert compress(self.SECRET) == alone
+            assert zlib.decompressobj(-15).decompress(alone + b"\0\0\xff\xff") == self.SECRET
+
+    def test_messages_may_be_left_out(self) -> None:
+        """`compress=False` keeps a secret out of the window."""
+        protocol = deflating(Side.SERVER, "short way")
+        guess = b"guess: " + self.SECRET[:1000]
+        protocol.send_binary(guess, compress=True)
+        alone = len(b"".join(protocol.data_to_send()))
+        protocol = deflating(Side.SERVER, "short way")
+        protocol.send_binary(self.SECRET, compress=False)
+        assert protocol.data_to_send() == [frame(BINARY, self.SECRET)]
+        protocol.send_binary(guess, compress=True)
+        assert len(b"".join(protocol.data_to_send())) == alone
 
 
 class TestUnnegotiatedCompression:
