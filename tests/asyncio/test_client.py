@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import inspect
 import pathlib
 import re
 import socket
+import ssl
 
 import pytest
 
-from websockets.asyncio.client import ClientConnection, connect, unix_connect
+from websockets.asyncio.client import (
+    ClientConnection,
+    connect,
+    process_exception,
+    unix_connect,
+)
 from websockets.asyncio.server import ServerConnection, unix_serve
-from websockets.exceptions import InvalidStatus, InvalidURI
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidMessage, InvalidStatus, InvalidURI
+from websockets.http11 import Response
 from websockets.protocol import State
 
 from ..helpers import (
@@ -176,6 +185,16 @@ async def test_request_headers() -> None:
             assert "User-Agent" not in client.request.headers
         async with connecting(server, additional_headers={"User-Agent": "Mine"}) as client:
             assert client.request.headers.get_all("User-Agent") == ["Mine"]
+
+
+async def test_host_of_the_application() -> None:
+    """RFC 9112 section 3.2: a request has one Host header, no more."""
+    async with (
+        serving(echo) as server,
+        connecting(server, additional_headers={"host": "example.com"}) as client,
+    ):
+        assert client.request is not None
+        assert client.request.headers.get_all("Host") == ["example.com"]
 
 
 async def test_credentials_in_the_uri() -> None:
@@ -357,6 +376,82 @@ def test_unknown_compression() -> None:
 async def test_name_that_does_not_resolve() -> None:
     with pytest.raises(OSError):
         await within(connect("ws://nothing.invalid/").__aenter__())
+
+
+def test_proxies_are_refused() -> None:
+    with pytest.raises(ValueError, match="proxies are not available yet"):
+        connect("ws://127.0.0.1:9/", proxy="http://127.0.0.1:9/")
+
+
+class Slow(connect):
+    """Whatever connects takes its time."""
+
+    failure: Exception | None = None
+
+    async def open_tcp_connection(self) -> ClientConnection:
+        if self.failure is not None:
+            raise self.failure
+        await asyncio.sleep(3600)
+        raise AssertionError("it was not cancelled")
+
+
+async def test_timeout_while_connecting() -> None:
+    with pytest.raises(TimeoutError, match="^timed out during opening handshake$"):
+        await within(Slow("ws://127.0.0.1:9/", open_timeout=0.01).__aenter__())
+
+
+async def test_timeout_of_tcp() -> None:
+    """The operating system has its own patience; its error says so."""
+    slow = Slow("ws://127.0.0.1:9/")
+    slow.failure = TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+    with pytest.raises(TimeoutError) as raised:
+        await within(slow.__aenter__())
+    assert raised.value is slow.failure
+
+
+async def test_transport_aborted_during_the_handshake() -> None:
+    class Custom(ClientConnection):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            self.loop.call_later(0.02, self.transport.abort)
+
+    async with raw_server() as listener:
+        connecting = asyncio.ensure_future(
+            connect(listener.uri, create_connection=Custom).__aenter__()
+        )
+        await listener.accept_request()
+        with pytest.raises(InvalidMessage) as raised:
+            await within(connecting)
+        assert isinstance(raised.value.__cause__, EOFError)
+
+
+def with_cause(exc: Exception, cause: Exception | None) -> Exception:
+    exc.__cause__ = cause
+    return exc
+
+
+@pytest.mark.parametrize(
+    "exc, again",
+    [
+        (ConnectionRefusedError(), True),
+        (TimeoutError(), True),
+        (ssl.SSLCertVerificationError(1, "expired"), True),
+        (with_cause(InvalidMessage("cut"), EOFError()), True),
+        (with_cause(InvalidMessage("bad"), ValueError()), False),
+        (InvalidURI("ws:", "no host"), False),
+        (EOFError(), False),
+        *(
+            (InvalidStatus(Response(status, "", Headers())), again)
+            for status, again in [
+                *((status, True) for status in (500, 502, 503, 504)),
+                *((status, False) for status in (301, 400, 403, 404, 429, 501, 505)),
+            ]
+        ),
+    ],
+    ids=lambda value: str(value) or type(value).__name__,
+)
+def test_errors_that_are_worth_another_attempt(exc: Exception, again: bool) -> None:
+    assert process_exception(exc) is (None if again else exc)
 
 
 async def test_closing_waits_for_the_server_then_gives_up() -> None:
