@@ -862,6 +862,15 @@ async def test_kinds_of_blocks(side: str, blocks: str) -> None:
             assert await within(ws.recv()) == message
 
 
+@pytest.fixture
+def stock_zlib() -> Iterator[None]:
+    """Levels and strategies mean something else to isal."""
+    set_zlib_module("zlib")
+    yield
+    set_zlib_module(None)
+
+
+@pytest.mark.usefixtures("stock_zlib")
 @both_sides
 @pytest.mark.parametrize(
     "settings",
@@ -877,6 +886,7 @@ async def test_settings(side: str, settings: dict[str, Any]) -> None:
             assert await peer.recv() == message
 
 
+@pytest.mark.usefixtures("stock_zlib")
 @both_sides
 async def test_level(side: str) -> None:
     sizes = []
