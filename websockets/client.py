@@ -171,16 +171,20 @@ class ClientProtocol(Protocol):
         if self.available_extensions is None:
             raise NegotiationError("no extensions supported")
         for name, params in get_extensions(headers):
+            refusal: NegotiationError | None = None
             for factory in self.available_extensions:
                 if factory.name != name:
                     continue
                 try:
                     accepted.append(factory.process_response_params(params, accepted))
-                except NegotiationError:
+                except NegotiationError as exc:
+                    refusal = exc
                     continue
                 break
             else:
-                raise NegotiationError(f"Unsupported extension: name = {name}, params = {params}")
+                raise NegotiationError(
+                    f"Unsupported extension: name = {name}, params = {params}"
+                ) from refusal
         return accepted
 
     def process_subprotocol(self, headers: Headers) -> Subprotocol | None:

@@ -218,6 +218,18 @@ def test_unwanted_answers(answer: list[str], text: str) -> None:
     assert client.extensions == []
 
 
+def test_the_cause_of_a_refusal() -> None:
+    """17.4 does not tell."""
+    client = answered(f"{NAME}; server_max_window_bits=16")
+    assert client.handshake_exc is not None
+    assert str(client.handshake_exc.__cause__) == (
+        "invalid value for parameter server_max_window_bits: 16"
+    )
+    client = answered("x")
+    assert client.handshake_exc is not None
+    assert client.handshake_exc.__cause__ is None
+
+
 def test_an_answer_to_a_client_without_extensions() -> None:
     client = ClientProtocol(parse_uri("ws://example.com/"))
     client.send_request(client.connect())
