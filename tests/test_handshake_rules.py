@@ -205,8 +205,8 @@ def coding_refused(*lines: bytes) -> Refused:
     )
 
 
-def key_refused(key: bytes, cause: str = "") -> Refused:
-    text = f"invalid Sec-WebSocket-Key header: {key.decode('iso-8859-1')}{cause}."
+def key_refused(key: bytes) -> Refused:
+    text = f"invalid Sec-WebSocket-Key header: {key.decode('iso-8859-1')}"
     return Refused(request(sec_websocket_key=key), 400, InvalidHeaderValue, text)
 
 
@@ -775,18 +775,16 @@ SERVER_RULES = [
             "15 bytes": key_refused(b"A" * 20),
             "17 bytes": key_refused(b"A" * 23 + b"="),
             "18 bytes": key_refused(b"A" * 24),
-            "no padding": key_refused(KEY[:-2], "; Incorrect padding"),
-            "half the padding": key_refused(KEY[:-1], "; Incorrect padding"),
-            "too much padding": key_refused(KEY + b"=", "; Excess data after padding"),
-            "padding first": key_refused(b"=" + KEY, "; Leading padding not allowed"),
-            "padding inside": key_refused(
-                b"A===" + b"A" * 18 + b"==", "; Discontinuous padding not allowed"
-            ),
-            "URL-safe": key_refused(b"-_" + KEY[2:], "; Only base64 data is allowed"),
-            "space": key_refused(b"AA AA" + b"A" * 18 + b"==", "; Only base64 data is allowed"),
-            "quoted": key_refused(b'"' + KEY + b'"', "; Only base64 data is allowed"),
-            "not ASCII": key_refused(b"\xe9" + KEY[1:], "; Only base64 data is allowed"),
-            "list": key_refused(KEY + b", " + KEY, "; Excess data after padding"),
+            "no padding": key_refused(KEY[:-2]),
+            "half the padding": key_refused(KEY[:-1]),
+            "too much padding": key_refused(KEY + b"="),
+            "padding first": key_refused(b"=" + KEY),
+            "padding inside": key_refused(b"A===" + b"A" * 18 + b"=="),
+            "URL-safe": key_refused(b"-_" + KEY[2:]),
+            "space": key_refused(b"AA AA" + b"A" * 18 + b"=="),
+            "quoted": key_refused(b'"' + KEY + b'"'),
+            "not ASCII": key_refused(b"\xe9" + KEY[1:]),
+            "list": key_refused(KEY + b", " + KEY),
             "long": key_refused(b"A" * 8000),
         },
     ),
