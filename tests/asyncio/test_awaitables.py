@@ -558,6 +558,10 @@ async def test_through_its_iterator(ws: ServerConnection, receiver: Callable[[An
     with pytest.raises(StopIteration) as result:
         next(receiver(ws).__await__())
     assert result.value.value == "one"
+    arrive(ws, texts("one and a half"))
+    with pytest.raises(StopIteration) as result:
+        receiver(ws).__await__().__next__()
+    assert result.value.value == "one and a half"
 
     class Delegate:
         def __await__(self) -> Any:
@@ -642,6 +646,49 @@ async def test_thrown_into_while_it_waits(
         if arrived:
             assert await within(receiver(ws)) == "one"
         await assert_sound(ws)
+
+
+@every_receiver
+async def test_a_class_is_thrown(ws: ServerConnection, receiver: Callable[[Any], Any]) -> None:
+    """As into any coroutine, an exception may be thrown as its class."""
+    made = receiver(ws)
+    made.send(None)
+    with pytest.raises(LookupError):
+        made.throw(LookupError)
+    await assert_sound(ws)
+
+
+@every_receiver
+async def test_thrown_into_when_it_has_ended(
+    ws: ServerConnection, receiver: Callable[[Any], Any]
+) -> None:
+    made = receiver(ws)
+    arrive(ws, texts("one"))
+    with pytest.raises(StopIteration):
+        made.send(None)
+    with pytest.raises(RuntimeError, match="^cannot reuse already awaited coroutine$"):
+        made.throw(LookupError())
+    await assert_sound(ws)
+
+
+@every_receiver
+@every_shell
+@pytest.mark.parametrize("throws", [False, True])
+async def test_left_in_the_middle_of_a_message(
+    ws: ServerConnection, receiver: Callable[[Any], Any], shell: Callable[..., Any], throws: bool
+) -> None:
+    """Some fragments are there; whoever receives next has the whole message."""
+    arrive(ws, client_frame(TEXT, b"one", fin=False))
+    made = shell(ws, receiver)
+    made.send(None)
+    if throws:
+        with pytest.raises(LookupError):
+            made.throw(LookupError())
+    else:
+        made.close()
+    arrive(ws, client_frame(CONT, b" and two"))
+    assert await within(receiver(ws)) == "one and two"
+    await assert_sound(ws)
 
 
 @every_receiver

@@ -134,6 +134,14 @@ async def test_methods_return_real_coroutines() -> None:
         assert hasattr(iterator, "__anext__")
 
 
+async def test_attributes_that_may_be_set() -> None:
+    async with pair() as (client, _):
+        name, logger = uuid.uuid4(), logging.getLogger("tests.connection")
+        client.id, client.logger = name, logger
+        assert client.id is client.protocol.id is name
+        assert client.logger is client.protocol.logger is logger
+
+
 async def test_coroutines_from_another_thread() -> None:
     async with pair() as (client, server):
         loop = asyncio.get_running_loop()
@@ -665,6 +673,16 @@ async def test_a_cancelled_pong_waiter_does_no_harm() -> None:
         assert client.state is State.OPEN
 
 
+async def test_a_cancelled_pong_waiter_when_the_connection_is_lost() -> None:
+    async with server_of_raw_client() as (server, _):
+        one, two = await server.ping(), await server.ping()
+        one.cancel()
+        server.transport.abort()
+        await within(server.wait_closed())
+        assert one.cancelled()
+        assert isinstance(two.exception(), ConnectionClosedError)
+
+
 @pytest.mark.parametrize("method", ["ping", "pong"])
 async def test_control_frames_refuse_bad_data(method: str) -> None:
     async with pair() as (client, _):
@@ -961,6 +979,19 @@ async def test_tasks_keep_their_order() -> None:
         assert receiving.result() == list(range(300))
 
 
+@pytest.mark.parametrize(
+    "kwargs", [{"message": bytearray(2**22)}, {"message": b"x" * 2**22, "text": True}], ids=str
+)
+async def test_send_waits_for_what_it_wrote_itself(kwargs: dict[str, Any]) -> None:
+    """The write buffer is above its limit with this message: `send` returns when it is not."""
+    async with server_of_raw_client(small_buffers=True) as (server, peer):
+        sending = asyncio.create_task(server.send(**kwargs))
+        assert await stalled(sending, server.transport.get_write_buffer_size)
+        received = await within(peer.recv_frame())
+        assert received.payload == bytes(kwargs["message"])
+        await within(sending)
+
+
 async def test_sender_blocked_by_a_slow_peer_goes_on() -> None:
     async with server_of_raw_client(small_buffers=True) as (server, peer):
         sent = []
@@ -1034,6 +1065,28 @@ async def test_abort_from_outside() -> None:
 
 
 # Endings
+
+
+async def test_an_error_while_reading_on(loop_errors: list[dict[str, Any]]) -> None:
+    """What goes wrong in the library itself ends the connection, and the event loop is told."""
+    async with server_of_raw_client(max_queue=1) as (server, peer):
+        await peer.send(b"".join(client_frame(TEXT, b"%d" % i) for i in range(4)))
+        await peer.send_frame(PING, b"answered by a broken connection")
+        await until(lambda: server.session.stopped)
+        failure = RuntimeError("broken")
+
+        def act() -> None:
+            del server._act
+            raise failure
+
+        server._act = act  # type: ignore[method-assign]
+        with pytest.raises(ConnectionClosedError) as raised:
+            while True:
+                await within(server.recv())
+                await turns(3)
+        assert raised.value.__cause__ is failure
+        assert [context["exception"] for context in loop_errors] == [failure]
+        loop_errors.clear()
 
 
 async def test_nothing_behind_bad_text_is_delivered() -> None:

@@ -108,6 +108,17 @@ async def test_await_and_close() -> None:
     assert tuple(server.sockets) == ()
 
 
+async def test_awaited_twice() -> None:
+    """It is started once."""
+    server = await serving(echo)
+    port = port_of(server)
+    async with server:
+        assert port_of(server) == port
+        async with connecting(server) as client:
+            await client.send("hello")
+            assert await within(client.recv()) == "hello"
+
+
 async def test_sockets() -> None:
     async with serving(echo) as server:
         assert [sock.getsockname()[0] for sock in server.sockets] == ["127.0.0.1"]
@@ -244,6 +255,24 @@ async def test_handler_cancels_itself(caplog: pytest.LogCaptureFixture) -> None:
         _, exc = await drain_messages(client)
         assert exc.rcvd is None or exc.rcvd.code in (1000, 1001, 1011)
         await until(lambda: not server.connections)
+
+
+async def test_handler_cancelled_when_its_connection_is_closed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    closed = asyncio.Event()
+
+    async def handler(ws: ServerConnection) -> None:
+        await ws.wait_closed()
+        closed.set()
+        raise asyncio.CancelledError
+
+    async with serving(handler) as server:
+        async with connecting(server) as client:
+            pass
+        assert client.close_code == 1000
+        await within(closed.wait())
+    assert not noise(caplog)
 
 
 async def test_log_of_a_connection(caplog: pytest.LogCaptureFixture) -> None:
@@ -388,6 +417,73 @@ async def test_failing_hook(hook: str, caplog: pytest.LogCaptureFixture) -> None
     assert error.getMessage() == f"{hook} failed"
     assert error.exc_info is not None
     assert isinstance(error.exc_info[1], LookupError)
+
+
+async def test_hook_that_returns_something_else(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither None nor a response: an error of the application."""
+    async with serving(process_request=lambda ws, request: 403) as server:  # type: ignore[arg-type,return-value]
+        with pytest.raises(InvalidStatus) as raised:
+            await connecting(server)
+    assert raised.value.response.status_code == 500
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert record.getMessage() == "process_request failed"
+    assert record.exc_info is not None
+    assert str(record.exc_info[1]) == "expected a Response or None, got int"
+
+
+async def test_hook_that_goes_on_when_the_client_has_left(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It swallows its cancellation; there is nobody to respond to."""
+    asked, ended = asyncio.Event(), asyncio.Event()
+
+    async def process_request(ws: ServerConnection, _: Request) -> None:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.set()
+
+    async with serving(process_request=process_request) as server:
+        async with raw_socket(server) as peer:
+            await peer.send(request_bytes(port_of(server)))
+            await within(asked.wait())
+        await within(ended.wait())
+        await until(lambda: not server.handler_tasks)
+    assert not noise(caplog)
+
+
+class FailingHandshake(ServerConnection):
+    async def handshake(self, *args: Any, **kwargs: Any) -> None:
+        raise LookupError("no handshake")
+
+
+async def test_handshake_of_a_subclass_that_fails(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving(create_connection=FailingHandshake) as server:
+        async with raw_socket(server) as peer:
+            await peer.send(request_bytes(port_of(server)))
+            assert await peer.read_to_end() == b""
+        await until(lambda: not server.handler_tasks)
+    (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert record.getMessage() == "opening handshake failed"
+
+
+async def test_task_cancelled_during_the_handshake(caplog: pytest.LogCaptureFixture) -> None:
+    """By somebody who cancels all tasks, say."""
+    asked = asyncio.Event()
+
+    async def process_request(ws: ServerConnection, _: Request) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    async with serving(process_request=process_request) as server, raw_socket(server) as peer:
+        await peer.send(request_bytes(port_of(server)))
+        await within(asked.wait())
+        (task,) = server.handler_tasks
+        task.cancel()
+        assert await peer.read_to_end() == b""
+        assert task.cancelled()
+    assert not noise(caplog)
 
 
 async def test_hook_that_takes_too_long() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import pathlib
 import socket
 import ssl
 
 import pytest
 
-from websockets.asyncio.client import connect
-from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.client import connect, unix_connect
+from websockets.asyncio.server import ServerConnection, unix_serve
 from websockets.exceptions import ConnectionClosedError
 from websockets.protocol import State
 
@@ -100,6 +101,17 @@ async def test_server_hostname(tls: TLS) -> None:
             compression=None,
         ) as client:
             assert client.request.headers["Host"] == "test.example"
+
+
+async def test_over_a_unix_socket(tls: TLS, tmp_path: pathlib.Path) -> None:
+    path = str(tmp_path / "socket")
+    async with (
+        unix_serve(echo, path, ssl=tls.server),
+        unix_connect(path, ssl=tls.client, server_hostname="127.0.0.1") as client,
+    ):
+        assert client.transport.get_extra_info("ssl_object") is not None
+        await client.send("hello")
+        assert await within(client.recv()) == "hello"
 
 
 async def test_untrusted_certificate(tls: TLS, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,11 +7,25 @@ from typing import Any
 
 import pytest
 
-from websockets.exceptions import ConnectionClosedError
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK
 from websockets.extensions.base import Extension
 from websockets.frames import Frame
+from websockets.http11 import Request
 
-from ..helpers import TEXT, client_frame, server_of_raw_client, turns, until, within
+from ..helpers import (
+    TEXT,
+    client_frame,
+    frame,
+    port_of,
+    raw_socket,
+    request_bytes,
+    server_of_raw_client,
+    serving,
+    turns,
+    until,
+    within,
+)
 
 
 class Other(asyncio.Protocol):
@@ -83,6 +97,115 @@ async def test_nothing_is_read_from_a_transport_that_is_closing() -> None:
         await asyncio.wait([receiving])
         assert receiving.exception() is not None
         assert not ws.session.messages
+
+
+async def test_the_application_writes_between_messages() -> None:
+    """What it writes is behind what was sent before, and before what is sent later."""
+    async with server_of_raw_client() as (ws, peer):
+
+        async def answer() -> None:
+            async for message in ws:
+                await ws.send(message + " before")
+                ws.transport.write(frame(TEXT, message.encode()))
+                await ws.send(message + " behind")
+
+        answering = asyncio.create_task(answer())
+        await turns(3)
+        await peer.send(client_frame(TEXT, b"one") + client_frame(TEXT, b"two"))
+        for message in (b"one", b"two"):
+            for expected in (message + b" before", message, message + b" behind"):
+                assert (await within(peer.recv_frame())).payload == expected
+        await peer.send_close()
+        await within(answering)
+
+
+class Unwritable:
+    def is_closing(self) -> bool:
+        raise RuntimeError("unwritable")
+
+
+async def test_a_transport_that_raises_does_not_hold_up_others(
+    loop_errors: list[dict[str, Any]],
+) -> None:
+    """What several connections send in one turn of the event loop leaves at its end."""
+    async with server_of_raw_client() as (one, _), server_of_raw_client() as (other, peer):
+        for ws in (one, other):
+            await ws.send("first")
+            await ws.send("second")
+        transport, fd, one._fd = one._transport, one._fd, -1
+        one._transport = Unwritable()
+        for expected in (b"first", b"second"):
+            assert (await within(peer.recv_frame())).payload == expected
+        one._transport, one._fd = transport, fd
+        assert [str(context["exception"]) for context in loop_errors] == ["unwritable"]
+        loop_errors.clear()
+
+
+class Unbuffered(ServerConnection):
+    """It is given bytes, as by a transport that knows no buffers of protocols."""
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        self.own = bytearray(65536)
+        return memoryview(self.own)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self.own[:nbytes]))
+
+
+async def test_bytes_instead_of_buffers() -> None:
+    async with server_of_raw_client(create_connection=Unbuffered) as (ws, peer):
+        for i in range(3):
+            await exchange(ws, peer, str(i))
+        await peer.send_close()
+        # RFC 6455 section 1.4: nothing that comes behind the close frame counts.
+        await peer.send_frame(TEXT, b"behind the end")
+        with pytest.raises(ConnectionClosedOK):
+            await within(ws.recv())
+
+
+@pytest.mark.parametrize("create_connection", [None, Unbuffered])
+async def test_frames_before_the_response(
+    create_connection: type[ServerConnection] | None,
+) -> None:
+    """A client should wait for the response; what comes before it is kept nevertheless."""
+    asked, decided = asyncio.Event(), asyncio.Event()
+    connections = []
+
+    async def process_request(ws: ServerConnection, _: Request) -> None:
+        connections.append(ws)
+        asked.set()
+        await decided.wait()
+
+    async with (
+        serving(process_request=process_request, create_connection=create_connection) as server,
+        raw_socket(server) as peer,
+    ):
+        await peer.send(request_bytes(port_of(server)))
+        await within(asked.wait())
+        await peer.send_frame(TEXT, b"early")
+        await until(lambda: connections[0]._reading_paused)
+        await peer.send_frame(TEXT, b"later")
+        decided.set()
+        await peer.read_until(b"\r\n\r\n")
+        for expected in (b"early", b"later"):
+            assert (await within(peer.recv_frame())).payload == expected
+        await peer.send_close()
+        await peer.recv_frame()
+
+
+class Faulty(ServerConnection):
+    def process_handshake(self) -> None:
+        raise LookupError("faulty")
+
+
+async def test_an_error_of_a_subclass_ends_the_connection(
+    loop_errors: list[dict[str, Any]],
+) -> None:
+    async with serving(create_connection=Faulty) as server, raw_socket(server) as peer:
+        await peer.send(request_bytes(port_of(server)))
+        assert await peer.read_to_end() == b""
+        assert [str(context["exception"]) for context in loop_errors] == ["faulty"]
+        loop_errors.clear()
 
 
 class Broken(Extension):
