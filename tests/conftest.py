@@ -28,8 +28,10 @@ except ImportError:
 
 # No test waits this long unless something hangs: first the coroutine is cancelled, then, when even
 # that does not end it, the process is stopped and shows where it was.
-TEST_TIMEOUT = 40
-PROCESS_TIMEOUT = 120
+# Where everything is slower, this many times as long.
+SLOWNESS = int(os.environ.get("WEBSOCKETS_TEST_SLOWNESS", "1"))
+TEST_TIMEOUT = 40 * SLOWNESS
+PROCESS_TIMEOUT = 120 * SLOWNESS
 
 CODECS = {"compiled": "websockets._speedups", "pure": "websockets._codec"}
 

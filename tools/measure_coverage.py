@@ -68,7 +68,12 @@ def main() -> None:
         directives={"linetrace": True},
         amend=pair_events,
     )
-    environment = {**os.environ, "WEBSOCKETS_BUILD_EXTENSION": "yes", "PYTHONPATH": str(tree)}
+    environment = {
+        **os.environ,
+        "WEBSOCKETS_BUILD_EXTENSION": "yes",
+        "WEBSOCKETS_TEST_SLOWNESS": "10",
+        "PYTHONPATH": str(tree),
+    }
     coverage = [sys.executable, "-m", "coverage"]
     for settings, tests, other in RUNS:
         print("==", *(f"{name}={value}" for name, value in settings.items()), flush=True)

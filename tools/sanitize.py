@@ -47,6 +47,7 @@ def main() -> None:
         **os.environ,
         "WEBSOCKETS_CODEC": "compiled",
         "WEBSOCKETS_BUILD_EXTENSION": "yes",
+        "WEBSOCKETS_TEST_SLOWNESS": "5",
         "PYTHONPATH": str(tree),
         # The interpreter is not built this way: the runtime has to be there before it.
         "LD_PRELOAD": runtime("libasan.so"),
