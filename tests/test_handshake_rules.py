@@ -1954,7 +1954,8 @@ ELSEWHERE = {
     "limits at their boundaries": "test_handshake_limits:TestLines",
     "limits of bodies": "test_handshake_limits:TestBodies",
     "cost of hostile input": "test_handshake_limits:TestCost",
-    "time": "asyncio.test_bad_input:test_slow_handshakes_end",
+    "time, of requests": "test_security:TestHandshakeFloods",
+    "time, of responses": "asyncio.test_bad_input:test_slow_responses_end",
 }
 
 
