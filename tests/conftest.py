@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from .helpers import TLS
@@ -32,6 +33,10 @@ except ImportError:
 SLOWNESS = int(os.environ.get("WEBSOCKETS_TEST_SLOWNESS", "1"))
 TEST_TIMEOUT = 40 * SLOWNESS
 PROCESS_TIMEOUT = 120 * SLOWNESS
+
+# How long one example takes is the machine's affair.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 CODECS = {"compiled": "websockets._speedups", "pure": "websockets._codec"}
 

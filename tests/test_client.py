@@ -430,6 +430,18 @@ class TestRefused:
         assert protocol.data_to_send() == [SEND_EOF]
         assert protocol.state is State.CLOSED
 
+    @pytest.mark.parametrize("data", [b"HTTP/1.1 404 Not Found\r\n\r\n", b"garbage\r\n", b""])
+    def test_behind_the_end_of_our_stream(self, data: bytes) -> None:
+        """It ends once. (17.4 fails an assertion.)"""
+        protocol = connecting()
+        protocol.send_eof()
+        assert protocol.data_to_send() == [SEND_EOF]
+        protocol.receive_data(data)
+        protocol.receive_eof()
+        assert protocol.data_to_send() == []
+        assert isinstance(protocol.handshake_exc, (InvalidStatus, InvalidMessage))
+        assert protocol.state is State.CLOSED
+
     def test_chunked_body(self) -> None:
         protocol = connecting()
         protocol.receive_data(

@@ -112,6 +112,27 @@ def test_encode_frame_text(codec, text):
     assert codec.encode_frame(1, text, False) == frame(1, text.encode())
 
 
+def test_a_masking_key_that_another_thread_takes(monkeypatch):
+    """Between the look whether there is one and the taking of it: then another one is taken."""
+
+    class Contended(list):
+        taken = False
+
+        def pop(self):
+            if not self.taken:
+                self.taken = True
+                self.clear()
+            return super().pop()
+
+    keys = Contended([KEY])
+    monkeypatch.setattr(_codec, "_keys", keys)
+    encoded = _codec.encode_frame(2, b"abc", True)
+    assert keys.taken
+    assert encoded == b"\x82\x83" + encoded[2:6] + mask(b"abc", encoded[2:6])
+    assert encoded[2:6] != KEY
+    assert len(keys) == _codec.KEY_BLOCK_SIZE // 4 - 1
+
+
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_encode_frame_takes_bytes_like(codec, kind):
     assert codec.encode_frame(2, kind(b"data"), False) == frame(2, b"data")

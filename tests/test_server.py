@@ -393,6 +393,17 @@ class TestBytes:
         assert protocol.data_to_send() == []
         assert protocol.state is State.CLOSED
 
+    def test_behind_the_end_of_our_stream(self) -> None:
+        """It ends once. (17.4 fails an assertion.)"""
+        protocol = ServerProtocol()
+        protocol.send_eof()
+        assert protocol.data_to_send() == [SEND_EOF]
+        protocol.receive_data(b"GET")
+        protocol.receive_eof()
+        assert protocol.data_to_send() == []
+        assert isinstance(protocol.handshake_exc, InvalidMessage)
+        assert protocol.state is State.CLOSED
+
 
 BROWSER_HINT = (
     "\nYou cannot access a WebSocket server directly with a browser. You need a WebSocket client.\n"
