@@ -552,6 +552,16 @@ def test_text_is_checked_across_fragments(codec):
         assert len(frames) == 3
 
 
+def test_bad_byte_behind_long_fragments(codec):
+    """The position stays true when the text is not kept any more."""
+    half = b"a" * (_codec.TEXT_CONTEXT // 2 + 1)
+    data = frame(1, half, fin=False) + frame(0, half, fin=False)
+    frames, error = read(codec, data + frame(0, b"b\xe2", fin=False) + frame(0, b"\x28"), False)
+    assert len(frames) == 3
+    start = 2 * len(half) + 1
+    assert error.args == ("utf-8", b"\xe2\x28", start, start + 1, "invalid continuation byte")
+
+
 @pytest.mark.parametrize("bad", [b"\xff", b"\xe2\x28", b"\xed\xa0", b"\xf4\x90", b"\xc0"])
 def test_bad_text_fails_fast(codec, bad):
     """RFC 6455 section 8.1: by the byte that shows it, wherever frames and reads end."""
@@ -789,6 +799,29 @@ def test_feed_instead_of_the_buffer(codec):
     reader.get_buffer(memoryview(bytearray(1 << 20)))
     reader.feed(data[100:])
     assert reader.read_frame() == (2, payload, True, 0)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_feed_behind_the_buffer(codec, masked):
+    """What was received into the payload is before what is fed then."""
+    reader = codec.FrameReader(masked)
+    payload = os.urandom(200_000)
+    data = frame(2, payload, masked=masked)
+    reader.feed(data[:100])
+    assert reader.read_frame() is None
+    shared = memoryview(bytearray(1 << 20))
+    reader.get_buffer(shared)[:1000] = data[100:1100]
+    reader.buffer_updated(shared, 1000)
+    reader.feed(data[1100:])
+    assert reader.read_frame() == (2, payload, True, 0)
+
+
+def test_shared_buffer_is_free_after_the_reader(codec):
+    shared = bytearray(100)
+    reader = codec.FrameReader(False)
+    reader.buffer_updated(shared, 10)
+    del reader
+    shared.clear()  # nobody has an export of it
 
 
 def test_large_payload_is_received_in_place(compiled_codec):
