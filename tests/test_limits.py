@@ -156,7 +156,9 @@ def stop_tracing() -> Iterator[None]:
 
 def held_by(session: Session[Any]) -> int:
     """Bytes of the messages in the queue."""
-    return sum(sys.getsizeof(m) if isinstance(m, str | bytes) else m.size for m in session.messages)
+    return sum(
+        sys.getsizeof(m) if isinstance(m, str | bytes) else len(m._data) for m in session.messages
+    )
 
 
 # Messages
