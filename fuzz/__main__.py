@@ -86,9 +86,9 @@ def minimise(target: str, seconds: int) -> bool:
     scratch, directory = BUILD / target, CHECKED_IN / target
     corpus, merged, log = scratch / "corpus", scratch / "merged", scratch / "merge.log"
     directory.mkdir(parents=True, exist_ok=True)
-    added: set[Path] = set()
-    # Inputs that take an edge more often than others are kept, unless there are too many of them.
-    for options in ["-use_counters=1"], ["-use_counters=0"]:
+    chosen: dict[str, bytes] = {}
+    # First what takes other edges, then, small ones first, what takes them more or less often.
+    for options in ["-use_counters=0"], ["-use_counters=1"]:
         shutil.rmtree(merged, ignore_errors=True)
         # What the seeds reach needs no other input.
         seeds = write_seeds(target, merged)
@@ -96,14 +96,15 @@ def minimise(target: str, seconds: int) -> bool:
         if code := fuzz(target, log, [*arguments, *LIMITS]):
             print(f"{target}: exit code {code}; see {log}")
             return True
-        added = set(merged.iterdir()) - seeds
-        if len(added) <= MAX_FILES:
-            break
+        added = {path.name: path.read_bytes() for path in set(merged.iterdir()) - seeds}
+        for name in sorted(added, key=lambda name: len(added[name])):
+            if len(chosen) < MAX_FILES:
+                chosen[name] = added[name]
     for old in directory.iterdir():
         if re.fullmatch("[0-9a-f]{40}", old.name):
             old.unlink()
-    for new in added:
-        shutil.copy(new, directory / new.name)
+    for name, data in chosen.items():
+        (directory / name).write_bytes(data)
     files = list(directory.iterdir())
     print(f"{target}: {len(files)} files, {sum(file.stat().st_size for file in files)} bytes")
     return False
