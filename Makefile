@@ -9,7 +9,7 @@
 #   make autobahn    the conformance suite (needs Python 2.7); AUTOBAHN=--all for all its groups,
 #                    also on the released websockets, an hour (docs/conformance.md)
 #   make interop     against the released websockets and Node's ws (needs Node.js)
-#   make bench       how fast it is next to other libraries, half an hour (docs/performance.md)
+#   make bench       how fast it is next to other libraries, forty minutes (docs/performance.md)
 #   make bench-quick the core of that, in three minutes; ARGS="--only pipe64" for a part of it
 #   make bench-zlib  what each zlib module costs at each level
 #   make fuzz        search for inputs that break something: FUZZ_SECONDS=60 for each target,

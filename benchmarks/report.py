@@ -185,7 +185,7 @@ def page(results: Results) -> str:
         f"{machine['system']}\n"
         + "".join(f"- {name}: {version}\n" for name, version in data["versions"].items()),
     ]
-    parts += [_part(part) for part in data.get("parts", [])]
+    parts += _apart(data)
     parts += [f"Not measured: {reason}\n" for reason in data["skipped"]]
     for turn in data["turns"]:
         if "error" in turn:
@@ -213,13 +213,16 @@ def page(results: Results) -> str:
     return "\n".join(parts)
 
 
-def _part(part: dict[str, Any]) -> str:
+def _apart(data: dict[str, Any]) -> list[str]:
     """What was measured at another time than the rest."""
-    settings, names = part["settings"], ", ".join(part["cases"])
-    return (
-        f"Measured apart, on {part['made']}, in {settings['rounds']} turns of "
-        f"{settings['seconds']} s, with this library {part['versions'][cases.OURS]}: {names}\n"
-    )
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for part in data.get("parts", []):
+        names = found.setdefault((part["made"], part["versions"][cases.OURS]), {})
+        names.update((name, None) for name, _ in part["measured"])
+    return [
+        f"Measured apart, on {made}, with this library {version}: {', '.join(names)}\n"
+        for (made, version), names in found.items()
+    ]
 
 
 def _memory(results: Results) -> list[str]:

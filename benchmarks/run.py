@@ -90,14 +90,14 @@ def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     known = {case["name"]: case for case in [*old["cases"], *new["cases"]]}
     kept = [turn for turn in old["turns"] if (turn["case"], turn["loop"]) not in again]
     part = {key: new[key] for key in ("made", "machine", "versions", "settings")}
-    part["cases"] = [case["name"] for case in new["cases"]]
-    parts = []
-    for each in old.get("parts", []):
-        names = [name for name in each["cases"] if name not in part["cases"]]
-        parts += [{**each, "cases": names}] if names else []
+    parts = [{**part, "measured": sorted(again)}]
+    for each in reversed(old.get("parts", [])):
+        left = [pair for pair in each["measured"] if tuple(pair) not in again]
+        parts[:0] = [{**each, "measured": left}] if left else []
     return {
         **old,
-        "parts": [*parts, part],
+        "versions": {**new["versions"], **old["versions"]},
+        "parts": parts,
         "cases": [known[case.name] for case in CASES if case.name in known],
         "turns": kept + new["turns"],
         "codec": new["codec"] or old["codec"],

@@ -261,8 +261,11 @@ def test_results_of_a_part_take_their_place(
     again = [{"case": "pipe64", **turn}]
     second = merge(first, {**old, **ours, "turns": again})
     assert [t for t in second["turns"] if t["case"] == "pipe64"] == again
-    assert [part["cases"] for part in second["parts"]] == [["rtt64"], ["pipe64"]]
-    assert "with this library 17.4 at 1234: pipe64" in suite["report"].page(
+    pairs = [part["measured"] for part in second["parts"]]
+    assert pairs == [[("rtt64", "asyncio")], [("pipe64", "asyncio")]]
+    third = merge(second, {**old, **ours, "turns": again})
+    assert [part["measured"] for part in third["parts"]] == pairs
+    assert "with this library 17.4 at 1234: rtt64, pipe64\n" in suite["report"].page(
         suite["report"].Results(second)
     )
 
