@@ -595,12 +595,15 @@ def test_binary_is_not_checked(codec):
 
 def test_extended_hands_on_reserved_bits_and_text(codec):
     reader = codec.FrameReader(False, 10, None, True)
-    reader.feed(frame(1, b"\xff\xfe", rsv=4, fin=False) + frame(9, b"", rsv=2) + frame(0, b"\xfd"))
+    # As large as it may be, for what an extension may make of nothing, and larger.
+    rest = frame(0, bytes(64), fin=False) + frame(0, bytes(65))
+    reader.feed(frame(1, b"\xff\xfe", rsv=4, fin=False) + frame(9, b"", rsv=2) + rest)
     assert reader.read_messages(9) == []
     assert reader.read_frame() == (1, b"\xff\xfe", False, 4)
     assert reader.message_size == 0
     reader.message_size = 10
     assert reader.read_frame() == (9, b"", True, 2)
+    assert reader.read_frame() == (0, bytes(64), False, 0)
     with pytest.raises(PayloadTooBig):
         reader.read_frame()
 
