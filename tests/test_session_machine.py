@@ -97,7 +97,7 @@ class Receiving(RuleBasedStateMachine):
         # What has arrived
         self.arrived = 0  # messages, completely
         self.pings = []  # payloads
-        self.pongs = []
+        self.pongs = deque()
         self.heard_at = self.now
         self.whole_at = self.now  # when more than a part of a frame has come
 
@@ -247,13 +247,15 @@ class Receiving(RuleBasedStateMachine):
         for item in read_wire(b"".join(data for data in writes if data != SEND_EOF)):
             if item.opcode == PONG:
                 self.answers.append(item.payload)
-        for waiter, latency in self.session.acknowledge(self.now):
-            # In the order in which they were sent, and each once.
-            while next(iter(self.pending.values()))[0] is None:
-                self.pending.pop(next(iter(self.pending)))
-            expected, sent_at = self.pending.pop(next(iter(self.pending)))
-            assert waiter == expected
-            assert latency == self.now - sent_at
+        expected = []
+        for data in self.session.pongs:
+            assert data == self.pongs.popleft()
+            # It answers for its ping and for all before it, once.
+            while data in self.pending:
+                waiter, sent_at = self.pending.pop(next(iter(self.pending)))
+                if waiter is not None:
+                    expected.append((waiter, self.now - sent_at))
+        assert self.session.acknowledge(self.now) == expected
         if self.protocol.close_expected() and self.closing_since is None:
             self.start_closing()
 
@@ -439,12 +441,7 @@ class Receiving(RuleBasedStateMachine):
     def check_all_is_read(self):
         """All that has arrived has had its effect."""
         assert self.answers == self.pings
-        for data in self.pongs:
-            if data in self.pending:
-                while data in self.pending:
-                    waiter, _ = self.pending.pop(next(iter(self.pending)))
-                    assert waiter is None, "it was answered"
-        self.pongs.clear()
+        assert not self.pongs
         assert set(self.pending) == set(self.session.pings._pings)
         if not self.session.dropped:
             assert self.received + self.held()[0] + self.streaming() == self.arrived
