@@ -484,12 +484,12 @@ class FrameReader:
                 return False
             length = int.from_bytes(source[position : position + size], "big")
             position += size
-            self._check_size(length, compressed)
+            self._check_size(length, compressed or self.extended)
             if length > LARGEST:
                 # RFC 6455 section 5.2: the most significant bit must be 0.
                 raise ProtocolError("invalid frame length")
         elif opcode < 8:
-            self._check_size(length, compressed)
+            self._check_size(length, compressed or self.extended)
         if masked:
             if len(source) < position + 4:
                 return False

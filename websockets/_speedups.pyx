@@ -859,12 +859,12 @@ cdef class FrameReader:
             for i in range(size):
                 length = length << 8 | source[2 + i]
             position += size
-            self._check_size(length, compressed)
+            self._check_size(length, compressed or self.extended)
             if length >> 63:
                 # RFC 6455 section 5.2: the most significant bit must be 0.
                 raise ProtocolError("invalid frame length")
         elif opcode < 8:
-            self._check_size(length, compressed)
+            self._check_size(length, compressed or self.extended)
         if masked:
             if available < position + 4:
                 return False

@@ -618,11 +618,19 @@ class Protocol:
         if frame.opcode >= 8 and len(frame.data) > 125:
             # RFC 6455 section 5.5
             raise ProtocolError("control frame too long")
-        for extension in self._extensions:
-            if compress is not None and isinstance(extension, PerMessageDeflate):
-                frame = extension.encode(frame, compress)
-            else:
-                frame = extension.encode(frame)
+        plain = frame
+        try:
+            for extension in self._extensions:
+                if compress is not None and isinstance(extension, PerMessageDeflate):
+                    frame = extension.encode(frame, compress)
+                else:
+                    frame = extension.encode(frame)
+        except Exception:
+            if plain.opcode is not CLOSE:
+                raise
+            # How a connection ends must not depend on an extension of the application.
+            self.logger.error("extension failed on a close frame", exc_info=True)
+            frame = plain
         data, opcode, fin = frame.data, frame.opcode, frame.fin
         rsv = frame.rsv1 << 2 | frame.rsv2 << 1 | frame.rsv3
         if not self.masks and len(data) >= LARGE_PAYLOAD:

@@ -58,6 +58,11 @@ class Incoming:
         """Number of unread fragments."""
         return len(self._sizes)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the unread fragments."""
+        return len(self._data)
+
     def append(self, data: bytes | bytearray | memoryview, fin: bool) -> None:
         self._data += data
         if len(self._sizes) < MAX_KEPT_FRAGMENTS:
@@ -387,7 +392,7 @@ class Session(Generic[Waiter]):
                 break
             if bound is not None and protocol.reader.inflater is not None:
                 fresh = islice(reversed(messages), len(messages) - before)
-                inflated += sum(len(message) for message in fresh if type(message) is not Incoming)
+                inflated += sum(m.size if type(m) is Incoming else len(m) for m in fresh)
                 if inflated > bound:
                     protocol.fail_parsing(PayloadTooBig(None, bound))
 

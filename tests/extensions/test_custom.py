@@ -40,6 +40,7 @@ from websockets.uri import parse_uri
 
 from ..helpers import (
     CLOSE,
+    PING,
     RawPeer,
     connecting,
     drain_messages,
@@ -511,3 +512,47 @@ async def test_an_error_in_encoding_a_fragment() -> None:
         assert raised.value is error
         frame = await peer.recv_frame()
         assert frame.close == (1011, "error in fragmented message")
+
+
+class Useless(Extension):
+    """An extension that encodes nothing, control frames included."""
+
+    name = ExtensionName("x-useless")
+
+    def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
+        return frame
+
+    def encode(self, frame: Frame) -> Frame:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("way", ["close", "echo", "ping", "bad frame"])
+async def test_a_connection_ends_in_spite_of_its_extensions(
+    way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With 17.4, it ends without a close frame."""
+    async with raw("x-flip; by=client", [ServerFlipFactory()]) as (ws, peer):
+        ws.protocol.extensions = [Useless()]
+        log = ["websockets.server ERROR extension failed on a close frame"]
+        closing = None
+        if way == "close":
+            closing, code = asyncio.create_task(ws.close()), 1000
+        elif way == "echo":
+            await peer.send_close(1001)
+            code = 1001
+        elif way == "ping":
+            # The pong cannot be sent.
+            await peer.send_frame(PING)
+            log.insert(0, "websockets.server ERROR parser failed")
+            code = 1011
+        else:
+            await peer.send_frame(TEXT, b"", rsv=1)
+            code = 1002
+        assert (await peer.recv_frame()).close[0] == code
+        if closing is not None:
+            await peer.send_close()
+        peer.close()
+        await within(ws.wait_closed())
+        if closing is not None:
+            await closing
+        assert noise(caplog) == log

@@ -46,10 +46,14 @@ MAX_SHARED = 4
 # Modules to choose from, the first that is installed, and the compression level that is the best
 # bargain between time and size in each: see docs/performance.md.
 ZLIB_MODULES = {
-    "zlib_ng": ("zlib_ng.zlib_ng", 2),
     "isal": ("isal.isal_zlib", 1),
-    "zlib": ("zlib", 3),
+    "zlib_ng": ("zlib_ng.zlib_ng", 1),
+    "zlib": ("zlib", 1),
 }
+
+# The same in all of them.
+Z_SYNC_FLUSH = 2
+Z_FULL_FLUSH = 3
 
 _zlib: ModuleType | None = None
 
@@ -61,11 +65,11 @@ def set_zlib_module(module: ModuleType | str | None) -> None:
     """Choose what compresses and inflates, from now on.
 
     Unless this is called, the environment variable ``WEBSOCKETS_ZLIB`` names it; without that, it
-    is the first of ``zlib_ng``, ``isal`` and ``zlib`` that is installed, when it is first needed.
+    is the first of ``isal``, ``zlib_ng`` and ``zlib`` that is installed, when it is first needed.
 
     Args:
-        module: a module with the interface of :mod:`zlib`, or the name of one: ``zlib_ng``,
-            ``isal`` or ``zlib``; None to choose again. Connections that have compressed messages
+        module: a module with the interface of :mod:`zlib`, or the name of one: ``isal``,
+            ``zlib_ng`` or ``zlib``; None to choose again. Connections that have compressed messages
             already go on with what they have.
 
     Raises:
@@ -131,7 +135,7 @@ class SharedCompressor:
         # Should it fail halfway, nobody has been sent what it holds.
         self.sent += 1
         payload: bytes = self._compressor.compress(data)
-        payload += self._compressor.flush(_get_zlib().Z_SYNC_FLUSH)
+        payload += self._compressor.flush(Z_SYNC_FLUSH)
         return payload[:-4]
 
 
@@ -288,7 +292,7 @@ class PerMessageDeflate(Extension):
             result: bytes = decompressor.decompress(data + TAIL if fin else data, limit)
             if decompressor.eof:
                 result = self._inflate_rest(result, fin, limit)
-        except (PayloadTooBig, MemoryError):
+        except (PayloadTooBig, ProtocolError, MemoryError):
             raise
         except Exception as exc:  # each module has an error of its own
             raise ProtocolError("decompression failed") from exc
@@ -338,7 +342,6 @@ class PerMessageDeflate(Extension):
 
     def _compress(self, data: BytesLike, fin: bool) -> bytes:
         """Compress the payload of a frame (RFC 7692 section 7.2.1)."""
-        zlib = _get_zlib()
         if fin and not data:
             if self.local_no_context_takeover:
                 self._compressor = None
@@ -357,10 +360,10 @@ class PerMessageDeflate(Extension):
             payload: bytes = compressor.compress(data)
             if fin and self.local_no_context_takeover:
                 # What comes behind a full flush refers to nothing before it.
-                payload += compressor.flush(zlib.Z_FULL_FLUSH)
+                payload += compressor.flush(Z_FULL_FLUSH)
                 self._release()
             else:
-                payload += compressor.flush(zlib.Z_SYNC_FLUSH)
+                payload += compressor.flush(Z_SYNC_FLUSH)
         except BaseException:
             # It may hold a part of what the peer will not get.
             self._compressor = None
