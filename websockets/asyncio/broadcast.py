@@ -65,7 +65,7 @@ def broadcast(
     # All servers send the same bytes, the same object if they have the same payload. Clients mask
     # theirs, each frame with a key of its own (RFC 6455 section 5.3). A large payload is not joined
     # to its header, unless many connections share what was compressed.
-    frames: dict[int, bytes] = {}
+    frames: dict[tuple[int, int], bytes] = {}
     skipped: list[Exception] = []
     for connection, payload, rsv in _prepare(connections, data, compress):
         protocol = connection.protocol
@@ -74,9 +74,9 @@ def broadcast(
                 if protocol.masks:
                     frame = encode_frame(opcode, payload, True, True, rsv)
                 else:
-                    known = frames.get(id(payload))
-                    frame = known or encode_frame(opcode, payload, False, True, rsv)
-                    frames[id(payload)] = frame
+                    key = id(payload), rsv
+                    frame = frames.get(key) or encode_frame(opcode, payload, False, True, rsv)
+                    frames[key] = frame
                 connection._write(frame)
             elif protocol.state is not OPEN:
                 pass
