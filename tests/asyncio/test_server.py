@@ -442,6 +442,7 @@ async def test_hook_that_goes_on_when_the_client_has_left(
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
+            await asyncio.sleep(0)
             ended.set()
 
     async with serving(process_request=process_request) as server:
@@ -450,6 +451,23 @@ async def test_hook_that_goes_on_when_the_client_has_left(
             await within(asked.wait())
         await within(ended.wait())
         await until(lambda: not server.handler_tasks)
+    assert not noise(caplog)
+
+
+async def test_client_that_goes_on_when_it_was_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """What it sends then is ignored."""
+
+    def process_request(ws: ServerConnection, _: Request) -> Response:
+        return ws.respond(http.HTTPStatus.FORBIDDEN, "No.\n")
+
+    async with serving(process_request=process_request) as server, raw_socket(server) as peer:
+        await peer.send(request_bytes(port_of(server)))
+        assert (await peer.read_until(b"No.\n")).startswith(b"HTTP/1.1 403 ")
+        (connection,) = server.all_connections
+        connection.data_received(client_frame(TEXT, b"ignored"))
+        await peer.send(client_frame(TEXT, b"ignored"))
+        peer.send_eof()
+        await until(lambda: not server.all_connections)
     assert not noise(caplog)
 
 

@@ -161,6 +161,9 @@ async def test_bytes_instead_of_buffers() -> None:
         await peer.send_frame(TEXT, b"behind the end")
         with pytest.raises(ConnectionClosedOK):
             await within(ws.recv())
+        ws.data_received(client_frame(TEXT, b"later still"))
+        with pytest.raises(ConnectionClosedOK):
+            await within(ws.recv())
 
 
 @pytest.mark.parametrize("create_connection", [None, Unbuffered])
@@ -206,6 +209,48 @@ async def test_an_error_of_a_subclass_ends_the_connection(
         assert await peer.read_to_end() == b""
         assert [str(context["exception"]) for context in loop_errors] == ["faulty"]
         loop_errors.clear()
+
+
+class Interrupted(ServerConnection):
+    def process_handshake(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_interruption_of_a_transport() -> None:
+    """It leaves the event loop, as from any callback."""
+
+    async def main() -> None:
+        async with serving(create_connection=Interrupted) as server, raw_socket(server) as peer:
+            await peer.send(request_bytes(port_of(server)))
+            await within(peer.read_to_end())
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+
+
+async def test_nothing_is_written_when_the_connection_is_lost() -> None:
+    async with server_of_raw_client() as (ws, peer):
+        ws.transport.abort()
+        await within(ws.wait_closed())
+        ws._write(b"at once")
+        ws._write(b"at the end of the turn")
+        assert ws._corked
+        await turns(3)
+        assert not ws._corked
+
+
+async def test_event_loops_in_several_threads() -> None:
+    """Each has its own buffer to receive into."""
+
+    async def talk() -> str:
+        async with server_of_raw_client() as (ws, peer):
+            await exchange(ws, peer, "there")
+            buffer: memoryview = ws._buffer
+        return str(id(buffer.obj))
+
+    async with server_of_raw_client() as (ws, peer):
+        assert await asyncio.to_thread(asyncio.run, talk()) != str(id(ws._buffer.obj))
+        await exchange(ws, peer, "here")
 
 
 class Broken(Extension):
