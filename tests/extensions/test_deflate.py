@@ -274,13 +274,15 @@ def test_one_that_was_sent_something_else_leaves_the_others_their_history() -> N
     extensions = [make() for _ in range(4)]
     peers = [Peer(extension) for extension in extensions]
     data = b"spam, ham and eggs" * 3
-    for peer, payload in zip(peers, compress_for_all(extensions, data), strict=True):
+    first = compress_for_all(extensions, data)
+    for peer, payload in zip(peers, first, strict=True):
         peer.inflate(payload)
     private = extensions[0].compress_message(data)
     assert private is not None and peers[0].inflate(private) == data
     payloads = compress_for_all(extensions, data)
     assert payloads[1] is payloads[2] is payloads[3]
-    assert len(payloads[1]) < len(payloads[0])
+    assert payloads[0] is not payloads[1]
+    assert len(payloads[1]) < len(first[1])
     for peer, payload in zip(peers, payloads, strict=True):
         assert peer.inflate(payload) == data
 

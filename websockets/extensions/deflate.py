@@ -117,8 +117,10 @@ def _make_compressor(window_bits: int, settings: dict[str, Any]) -> Any:
         # zlib takes 9 and up. Of a window of 512 bytes it uses 250, which fit into one of 256.
         module, name, window_bits = importlib.import_module("zlib"), "zlib", 9
     settings = {"level": ZLIB_MODULES.get(name, ("", -1))[1], **settings}
-    if name == "isal":
-        settings["level"] = 1 if settings["level"] < 0 else min(settings["level"], 3)
+    level = settings["level"]
+    if name == "isal" and -1 <= level <= 9:
+        # It has levels 0 to 3, and no default.
+        settings["level"] = 1 if level < 0 else min(level, 3)
     return module.compressobj(wbits=-window_bits, **settings)
 
 
