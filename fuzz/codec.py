@@ -142,6 +142,7 @@ class Twins:
             for reader in self.readers:
                 reader.inflater = make_inflater()
         self.extended = extended
+        self.limit: int | None = args[1]
         self.frames: list[tuple[int, bytes, bool, int]] = []
         self.error: Exception | None = None
 
@@ -224,9 +225,10 @@ class Twins:
         assert [type(x) for x in item] == [int, bytes, bool, int]
         if self.extended:
             if opcode < 8:
-                # Whoever decodes keeps count.
+                # Whoever decodes keeps count, and the limit.
                 for reader in self.readers:
-                    reader.message_size = 0 if fin else reader.message_size + len(payload)
+                    size = 0 if fin else reader.message_size + len(payload)
+                    reader.message_size = size if self.limit is None else min(size, self.limit)
         else:
             assert rsv == 0
         return True

@@ -47,6 +47,7 @@ FIELDS: tuple[tuple[Callable[[str], Any], Callable[[Any], str]], ...] = (
 
 is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 is_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
+is_later = re.compile(r"\bHTTP/1\.[2-9]\b")
 is_visible = re.compile(r"[\x21-\x7e]+").fullmatch
 
 
@@ -92,9 +93,11 @@ def check_response(cursor: Cursor) -> None:
 
 def check_head(head: bytes, first_line: str, headers: Headers) -> None:
     """Check that the lines of a message say what was read, as another parser would read them."""
-    lines = head.decode("iso-8859-1").split("\r\n")
+    # RFC 9112 section 2.2: an empty line may precede a request.
+    lines = head.decode("iso-8859-1").removeprefix("\r\n").split("\r\n")
     assert lines[-2:] == ["", ""]
-    assert lines[0] == first_line
+    # RFC 9110 section 2.5: a later minor version is read as the latest that is known.
+    assert is_later.sub("HTTP/1.1", lines[0]) == is_later.sub("HTTP/1.1", first_line)
     for line, (name, value) in zip(lines[1:-2], headers.raw_items(), strict=True):
         assert line.startswith(f"{name}:")
         assert line[len(name) + 1 :].strip(" \t") == value
@@ -227,6 +230,9 @@ def seeds() -> dict[str, bytes]:
         "colon": b"GET / HTTP/1.1\r\nA : b\r\n\r\n",
         "latin": b"GET /\xe9 HTTP/1.1\r\nA: \xe9\t\r\nB:\r\n\r\n",
         "version": b"GET / HTTP/2.0\r\n\r\n",
+        "later": b"GET / HTTP/1.2\r\n\r\n",
+        "empty-line": b"\r\nGET / HTTP/1.1\r\nA: b\r\n\r\n",
+        "empty-lines": b"\r\n\r\nGET / HTTP/1.1\r\nA: b\r\n\r\n",
         "long-line": b"GET /" + b"a" * 100 + b" HTTP/1.1\r\n\r\n",
         "long-header": b"GET / HTTP/1.1\r\nA:" + b" " * 90 + b"\r\n\r\n",
         "many-headers": b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 5 + b"\r\n",
@@ -242,6 +248,7 @@ def seeds() -> dict[str, bytes]:
         "gzip": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
         "large": b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n",
         "large-chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFF\r\n",
+        "later": b"HTTP/1.2 204 \r\n\r\n",
         "empty": b"HTTP/1.1 204 \r\n\r\nrest",
         "status": b"HTTP/1.1 600 Odd\r\n\r\n",
     }
