@@ -21,10 +21,10 @@ PYTHON, CYTHON = 100.0, 98.0
 # What these say of time, memory and imports does not hold when every line is traced, and it takes
 # long to find out. Other tests run what they run.
 COSTS = """
-    test_core_does_not_wait_when_imported test_endless_fragments_cost_no_more_than_their_bytes
-    test_handshakes_need_no_io test_names_bring_no_more_than_they_need
-    test_ping_flood_from_a_peer_that_does_not_read test_the_loop_stays_responsive_during_a_flood
-    test_utf8_validator_agrees_with_cpython_on_all_characters
+    test_a_stream_that_is_read_slowly test_core_does_not_wait_when_imported
+    test_fragments_cost_no_objects test_handshakes_need_no_io
+    test_names_bring_no_more_than_they_need test_the_loop_stays_responsive_during_a_flood
+    test_tiny_reads test_utf8_validator_agrees_with_cpython_on_all_characters
 """
 
 # As "make test" has them: settings, tests, and the codec whose own tests another run has.
