@@ -153,6 +153,15 @@ def test_text_buffer(codec, text):
     assert memoryview(buffer).readonly
 
 
+@given(st.lists(st.sampled_from(["a" * 8, *"a\x7f\x80\xbf\xc0\xff\u0100"])).map("".join))
+@example("a" * 7 + "\xff" + "a" * 8)
+@example("\xff" * 8)
+def test_text_of_any_mixture(codec, text):
+    """Strings up to U+00FF are encoded eight characters at a time, the others as they come."""
+    assert bytes(codec.text_buffer(text)) == text.encode()
+    assert codec.encode_frame(1, text, False).endswith(text.encode())
+
+
 def test_text_buffer_keeps_its_text_alive(codec):
     buffer = codec.text_buffer("".join(["kept", "alive"] * 1000))
     assert bytes(buffer) == b"keptalive" * 1000

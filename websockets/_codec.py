@@ -141,7 +141,7 @@ def _drop_keys() -> None:
 
 
 # A child process must not use the keys that its parent is about to use.
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
     os.register_at_fork(after_in_child=_drop_keys)
 
 
@@ -441,8 +441,6 @@ class FrameReader:
 
     def _read_header(self) -> bool:
         """Read a frame's header and check it; return False where bytes are lacking."""
-        if self._error is not None:
-            raise self._error
         source, position = self._source, self._position
         available = len(source) - position
         if available < 2:

@@ -102,6 +102,8 @@ cdef extern from "Python.h":
     int PyUnicode_Resize(PyObject** text, Py_ssize_t length) except -1
     void* PyUnicode_DATA(object text) noexcept
     bint PyUnicode_IS_COMPACT_ASCII(object text) noexcept
+    bint PyUnicode_IS_COMPACT(object text) noexcept
+    int PyUnicode_KIND(object text) noexcept
     Py_ssize_t PyUnicode_GET_LENGTH(object text) noexcept
 
 __all__ = [
@@ -464,7 +466,7 @@ cpdef bytes encode_frame(int opcode, payload, bint masked, bint fin=True, int rs
             source = <const uint8_t*>PyUnicode_DATA(payload)
             size = PyUnicode_GET_LENGTH(payload)
         else:
-            data = PyUnicode_AsUTF8String(payload)
+            data = encode_text(payload)
             source = <const uint8_t*>PyBytes_AS_STRING(data)
             size = PyBytes_GET_SIZE(data)
     else:
@@ -481,6 +483,43 @@ cpdef bytes encode_frame(int opcode, payload, bint masked, bint fin=True, int rs
     else:
         memcpy(target + start, source, size)
     return frame
+
+
+cdef bytes encode_text(text):
+    """Encode a string to UTF-8.
+
+    CPython's encoder looks at each character by itself. Where there are characters up to U+00FF,
+    most are ASCII: eight at a time are copied.
+    """
+    if not PyUnicode_IS_COMPACT(text) or PyUnicode_KIND(text) != 1:
+        return PyUnicode_AsUTF8String(text)
+    cdef const uint8_t* source = <const uint8_t*>PyUnicode_DATA(text)
+    cdef Py_ssize_t i, size = PyUnicode_GET_LENGTH(text), length = size
+    for i in range(size):
+        length += source[i] >> 7
+    cdef bytes data = PyBytes_FromStringAndSize(NULL, length)
+    cdef uint8_t* target = <uint8_t*>PyBytes_AS_STRING(data)
+    cdef uint8_t high
+    cdef uint64_t word
+    i = 0
+    while i < size:
+        if i + 8 <= size:
+            memcpy(&word, source + i, 8)
+            if not word & HIGH_BITS:
+                memcpy(target, &word, 8)
+                target += 8
+                i += 8
+                continue
+        # Without branches, which would be mispredicted. What is written behind an ASCII character is
+        # overwritten by the next one.
+        for i in range(i, min(i + 8, size)):
+            high = source[i] >> 7
+            target[0] = (0xC0 | source[i] >> 6) if high else source[i]
+            if i + 1 < size or high:
+                target[1] = 0x80 | source[i] & 0x3F
+            target += 1 + high
+        i += 1
+    return data
 
 
 @cython.final
@@ -512,7 +551,7 @@ def text_buffer(str text):
     """
     if PyUnicode_IS_COMPACT_ASCII(text):
         return memoryview(_Characters(text))
-    return PyUnicode_AsUTF8String(text)
+    return encode_text(text)
 
 
 # RFC 6455 section 5.2: the largest length that a frame can have.
@@ -813,8 +852,6 @@ cdef class FrameReader:
 
     cdef int _read_header(self) except -1:
         """Read a frame's header and check it; return False where bytes are lacking."""
-        if self._error is not None:
-            raise self._error
         cdef const uint8_t* source = self._source + self._position
         cdef Py_ssize_t available = self._end - self._position
         if available < 2:

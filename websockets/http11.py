@@ -293,7 +293,7 @@ def _explain_fields(data: bytes) -> str:
         value = value.strip(b" \t")
         if not _is_text(value):
             return f"invalid HTTP header value: {_show(value)}"
-    return "invalid HTTP headers"
+    return "invalid HTTP headers"  # pragma: no cover - the pattern takes all that comes here
 
 
 class RequestParser(_Parser):

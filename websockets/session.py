@@ -152,7 +152,7 @@ class PendingPings(Generic[Waiter]):
         if data not in self._pings:
             return []
         answered = []
-        for ping in list(self._pings):
+        for ping in list(self._pings):  # pragma: no branch - the data is among them
             waiter, sent = self._pings.pop(ping)
             if waiter is not None:
                 answered.append((waiter, now - sent))
@@ -420,10 +420,10 @@ class Session(Generic[Waiter]):
                 self.messages.remove(self.incoming)
                 self.incoming = None
         elif opcode is CONT:
-            if self.incoming is not None:
-                self.incoming.append(frame.data, frame.fin)
-                if frame.fin:
-                    self.incoming = None
+            assert self.incoming is not None  # the reader refuses a continuation of nothing
+            self.incoming.append(frame.data, frame.fin)
+            if frame.fin:
+                self.incoming = None
         elif frame.fin:
             data = frame.data
             self.messages.append(str(data, "utf-8") if opcode is TEXT else bytes(data))

@@ -655,9 +655,9 @@ cdef class Channel:
             return False
         deflate = protocol.deflate
         if deflate is not None:
-            if is_text:
-                message = (<str>message).encode()
-            payload = deflate.compress_message(message, compress)
+            payload = deflate.compress_message(
+                text_buffer(message) if is_text else message, compress
+            )
             if payload is not None:
                 message, rsv = payload, _RSV1
         if len(message) >= _LARGE_PAYLOAD and not self._masks:

@@ -101,8 +101,6 @@ class ClientConnection(Connection):
         if self.handshaking and not self._handshake_waiter.done():
             if exc is not None:
                 self.protocol.handshake_exc = exc
-            elif self.protocol.handshake_exc is None:
-                self.protocol.handshake_exc = ConnectionError("connection lost during handshake")
             self._handshake_waiter.set_result(None)
 
 
