@@ -9,10 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from websockets.exceptions import ConcurrencyError
+from websockets.exceptions import ConcurrencyError, PayloadTooBig
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import BINARY, CLOSE, CONT, PING, PONG, TEXT
 from websockets.protocol import CLIENT, CLOSING, SERVER, Protocol
 from websockets.session import (
+    FINISH_SIZE,
     MAX_KEPT_FRAGMENTS,
     MAX_UNFINISHED_TIMEOUTS,
     FragmentDecoder,
@@ -593,6 +595,56 @@ def test_dropping_fragments_from_the_first_on():
     session.messages.clear()
     arrive(session, (TEXT, b"e"))
     assert list(session.messages) == []
+
+
+def test_dropping_a_message_that_lacks_a_fragment_at_the_end():
+    """The connection is lost behind a batch of control frames, before the message is dropped."""
+    session = Session(Protocol(CLIENT), max_queue=3)
+    session.protocol.extensions = [PerMessageDeflate(False, False, 15, 15)]
+    arrive(session, (TEXT, b"a"), (BINARY, b"0", False), (CONT, b"1", False))
+    pings, more = frame(PING) * 10, frame(CONT, b"2", fin=False) * 100
+    session.protocol.reader.feed(pings + more)
+    session.read(100)
+    assert session.full()
+    session.dropping = True
+    session.read(10)
+    assert session.dropped and len(session.messages) == 2
+    session.finish()
+    assert list(session.messages) == ["a"]
+    assert session.incoming is None
+    assert not session.protocol.reader.in_frame
+
+
+@pytest.mark.parametrize("kind", ["kept", "dropped", "in late fragments"])
+def test_bombs_at_the_end(kind, monkeypatch):
+    """Whether they are kept or dropped, inflating them takes time."""
+    session = Session(Protocol(SERVER), max_queue=4)
+    session.protocol.extensions = [PerMessageDeflate(False, False, 15, 15)]
+    bomb = PerMessageDeflate(False, True, 15, 15).compress_message(bytes(2**20))
+    wire = frame(BINARY, bomb, rsv=4, mask=bytes(4))
+    if kind == "in late fragments":
+        wire = frame(BINARY, fin=False, rsv=4, mask=bytes(4))
+        wire += frame(CONT, fin=False, mask=bytes(4)) * FINISH_SIZE
+        wire += frame(CONT, bomb, mask=bytes(4))
+    session.protocol.reader.feed(wire * 100)
+    while not session.full():
+        session.read(100)
+    if kind == "dropped":
+        session.dropping = True
+        session.read(1)
+        assert session.dropped
+    sizes = []
+    inflate = PerMessageDeflate.inflate
+
+    def measured(*args):
+        result = inflate(*args)
+        sizes.append(len(result))
+        return result
+
+    monkeypatch.setattr(PerMessageDeflate, "inflate", measured)
+    session.finish()
+    assert type(session.protocol.parser_exc) is PayloadTooBig
+    assert sum(sizes) <= (4 + FINISH_SIZE) * 2**20
 
 
 @st.composite

@@ -627,6 +627,9 @@ class Protocol:
                     frame = extension.encode(frame)
         except Exception:
             if plain.opcode is not CLOSE:
+                for extension in self._extensions:
+                    if isinstance(extension, PerMessageDeflate):
+                        extension.forget()
                 raise
             # How a connection ends must not depend on an extension of the application.
             self.logger.error("extension failed on a close frame", exc_info=True)

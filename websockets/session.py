@@ -386,13 +386,20 @@ class Session(Generic[Waiter]):
             bound = high * protocol.max_message_size
         inflated = 0
         while True:
-            before = len(messages)
-            self.read(FINISH_SIZE)
+            before, arriving = len(messages), self.incoming
+            size = 0 if arriving is None else arriving.size
+            left = self.read(1 if self.dropped else FINISH_SIZE)
             if not self.stopped:
                 break
             if bound is not None and protocol.reader.inflater is not None:
-                fresh = islice(reversed(messages), len(messages) - before)
-                inflated += sum(m.size if type(m) is Incoming else len(m) for m in fresh)
+                if self.dropped:
+                    # Nothing of it is kept to be counted, and an unfinished message leaves.
+                    inflated -= left * INFLATED_STEP
+                else:
+                    fresh = islice(reversed(messages), len(messages) - before)
+                    inflated += sum(m.size if type(m) is Incoming else len(m) for m in fresh)
+                    if arriving is not None:
+                        inflated += arriving.size - size
                 if inflated > bound:
                     protocol.fail_parsing(PayloadTooBig(None, bound))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import importlib
 import importlib.util
 import itertools
 import logging
@@ -986,6 +987,89 @@ async def test_broadcast_to_a_mix(compress: bool | None) -> None:
                 if frame.rsv:
                     payload = peers[i].inflate(payload)
                 assert payload == to_bytes(message)
+
+
+async def test_broadcast_to_one_that_is_closed_meanwhile() -> None:
+    """Nothing is sent behind a close frame (RFC 6455 section 5.5.1)."""
+    connections: list[Connection] = []
+
+    async def handler(ws: Any) -> None:
+        connections.append(ws)
+        await idle(ws)
+
+    def closing() -> Iterator[Connection]:
+        yield connections[0]
+        connections[0].protocol.fail(1011)
+
+    async with (
+        serving(handler, compression="deflate", close_timeout=0.2) as server,
+        raw_client(server, extra=[(HEADER, NAME)]) as peer,
+    ):
+        await until(lambda: len(connections) == 1)
+        broadcast(closing(), words(300))
+        connections[0]._transmit()
+        assert (await peer.recv_frame()).opcode == CLOSE
+        assert await peer.read_to_end() == b""
+
+
+async def test_broadcast_to_an_iterable_that_raises() -> None:
+    """Its exception comes out; those before it were sent to, as without compression."""
+    connections: list[Connection] = []
+
+    async def handler(ws: Any) -> None:
+        connections.append(ws)
+        await idle(ws)
+
+    def raising() -> Iterator[Connection]:
+        yield connections[0]
+        raise LookupError
+
+    async with (
+        serving(handler, compression="deflate", close_timeout=0.2) as server,
+        raw_client(server, extra=[(HEADER, NAME)]) as raw,
+    ):
+        await until(lambda: len(connections) == 1)
+        with pytest.raises(LookupError):
+            broadcast(raising(), words(300))
+        frame = await raw.recv_frame()
+        assert ZlibPeer(raw, 12).inflate(frame.payload) == words(300)
+
+
+async def test_broadcast_that_fails_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not sent what the next message to all could refer to."""
+    module = importlib.import_module("websockets.asyncio.broadcast")
+    encode, failures = module.encode_frame, [MemoryError()]
+
+    def failing(*args: Any) -> bytes:
+        if failures:
+            raise failures.pop()
+        encoded: bytes = encode(*args)
+        return encoded
+
+    connections: list[Connection] = []
+
+    async def handler(ws: Any) -> None:
+        connections.append(ws)
+        await idle(ws)
+
+    async with (
+        serving(handler, compression="deflate", close_timeout=0.2) as server,
+        raw_client(server, extra=[(HEADER, NAME)]) as first,
+        raw_client(server, extra=[(HEADER, NAME)]) as second,
+    ):
+        await until(lambda: len(connections) == 2)
+        if connections[0].remote_address != first.sock.getsockname():
+            connections.reverse()
+        peers = [ZlibPeer(first, 12), ZlibPeer(second, 12)]
+        monkeypatch.setattr(module, "encode_frame", failing)
+        broadcast(connections, words(300, 1))
+        assert not failures
+        broadcast(connections, words(300, 1) + b"again")
+        frame = await peers[0].peer.recv_frame()
+        assert peers[0].inflate(frame.payload) == words(300, 1) + b"again"
+        for message in (words(300, 1), words(300, 1) + b"again"):
+            frame = await peers[1].peer.recv_frame()
+            assert peers[1].inflate(frame.payload) == message
 
 
 # Settings of connect() and serve()

@@ -33,7 +33,7 @@ from websockets.extensions.permessage_deflate import (
 )
 from websockets.frames import BINARY, CONT, TEXT, Frame
 from websockets.http11 import Request
-from websockets.protocol import State
+from websockets.protocol import Protocol, Side, State
 from websockets.server import ServerProtocol
 from websockets.typing import ExtensionName, ExtensionParameter
 from websockets.uri import parse_uri
@@ -501,6 +501,22 @@ async def test_an_error_in_encoding() -> None:
         peer.close()
         await within(closing)
         assert ws.close_code == 1000
+
+
+def test_an_error_in_encoding_what_is_compressed() -> None:
+    """What was not sent is not referred to. With 17.4, the peer gets another message."""
+    sender, receiver = Protocol(Side.SERVER), Protocol(Side.CLIENT)
+    flip = Flip()
+    sender.extensions = [PerMessageDeflate(False, False, 15, 15), flip]
+    receiver.extensions = [PerMessageDeflate(False, False, 15, 15), Flip()]
+    for data in (b"spam, ham and eggs" * 3, b"what nobody was sent" * 3):
+        flip.error, flip.where = ZeroDivisionError(), "encode"
+        with pytest.raises(ZeroDivisionError):
+            sender.send_text(data)
+        flip.error = None
+        sender.send_text(data)
+        receiver.receive_data(b"".join(sender.data_to_send()))
+        assert [frame.data for frame in receiver.events_received()] == [data]
 
 
 async def test_an_error_in_encoding_a_fragment() -> None:

@@ -344,6 +344,19 @@ def test_a_shared_compressor_that_fails_is_left() -> None:
         assert peer.inflate(payload) == data
 
 
+def test_one_that_fails_leaves_the_others_in_step() -> None:
+    """Nobody is sent what was compressed before it."""
+    good = [make(), make(bits=11), make(bits=11)]
+    peers = [Peer(extension) for extension in good]
+    first, lost = b"spam, ham and eggs" * 3, b"what nobody was sent" * 3
+    for peer, payload in zip(peers, compress_for_all(good, first), strict=True):
+        assert peer.inflate(payload) == first
+    with pytest.raises(ValueError):
+        compress_for_all([*good, make(compress_settings={"level": 99})], lost)
+    for peer, payload in zip(peers, compress_for_all(good, lost), strict=True):
+        assert peer.inflate(payload) == lost
+
+
 # Receiving
 
 
@@ -384,6 +397,17 @@ def test_too_many_final_blocks() -> None:
     assert extension.inflate(final * (deflate.MAX_STREAMS - 1) + b"\x00", True, None) == b""
     with pytest.raises(ProtocolError, match="too many final blocks in a compressed message"):
         make().inflate(final * (deflate.MAX_STREAMS + 1) + b"\x00", True, None)
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("limit", [sys.maxsize - 1, sys.maxsize, 2**70])
+def test_limits_beyond_any_message(name: str, limit: int) -> None:
+    """With 17.4, the last one is an OverflowError."""
+    set_zlib_module(name)
+    sender, receiver = make(), make()
+    payload = sender.compress_message(b"spam, ham and eggs" * 3)
+    assert payload is not None
+    assert receiver.inflate(payload, True, limit) == b"spam, ham and eggs" * 3
 
 
 def test_no_memory_to_inflate() -> None:

@@ -90,6 +90,8 @@ def broadcast(
             else:
                 connection._send_frame(opcode, data, True, compress)
         except Exception as exc:
+            if rsv and protocol.deflate is not None:
+                protocol.deflate.forget()  # the next message must not refer to this one
             reason = "failed to write message"
             if raise_exceptions:
                 error = RuntimeError(reason)
@@ -107,13 +109,21 @@ def _prepare(
 ) -> Iterator[tuple[Connection, bytes, int]]:
     """Yield each connection with its payload and reserved bits, those that share one at the end."""
     deflated: list[tuple[Connection, PerMessageDeflate]] = []
-    for connection in connections:
-        protocol = connection.protocol
-        deflate = protocol.deflate
-        if deflate is not None and protocol.plain and deflate.wants(len(data), compress):
-            deflated.append((connection, deflate))
-        else:
-            yield connection, data, 0
-    payloads = compress_for_all([deflate for _, deflate in deflated], data)
-    for (connection, _), payload in zip(deflated, payloads, strict=True):
+    failure: Exception | None = None
+    try:
+        for connection in connections:
+            protocol = connection.protocol
+            deflate = protocol.deflate
+            if deflate is not None and protocol.plain and deflate.wants(len(data), compress):
+                deflated.append((connection, deflate))
+            else:
+                yield connection, data, 0
+    except Exception as exc:
+        failure = exc  # those before it are sent to
+    # Whoever iterates may have done something to those that were there before.
+    ready = [(connection, deflate) for connection, deflate in deflated if connection.protocol.plain]
+    payloads = compress_for_all([deflate for _, deflate in ready], data)
+    for (connection, _), payload in zip(ready, payloads, strict=True):
         yield connection, payload, RSV1
+    if failure is not None:
+        raise failure

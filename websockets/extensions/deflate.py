@@ -24,7 +24,7 @@ __all__ = ["PerMessageDeflate", "compress_for_all", "set_zlib_module"]
 #: Messages of fewer bytes are sent as they are, unless the application wishes otherwise.
 DEFAULT_THRESHOLD = 32
 
-# More than any threshold.
+# More than any threshold, and no less than any message.
 MAX_SIZE = sys.maxsize
 
 # RFC 7692 section 7.2.1: what flushing leaves at the end of a message, and what is not sent.
@@ -288,8 +288,9 @@ class PerMessageDeflate(Extension):
             module = _get_zlib()
             decompressor = module.decompressobj(wbits=-self.remote_max_window_bits)
             self._decompressor = decompressor
-        # To zlib, 0 means that there is no limit: it is asked for one byte more than may come.
-        limit = 0 if max_size is None else max_size + 1
+        # To zlib, 0 means that there is no limit: it is asked for one byte more than may come. That
+        # must be a Py_ssize_t, which nothing in memory is larger than.
+        limit = 0 if max_size is None or max_size >= MAX_SIZE else max_size + 1
         try:
             result: bytes = decompressor.decompress(data + TAIL if fin else data, limit)
             if decompressor.eof:
@@ -367,10 +368,13 @@ class PerMessageDeflate(Extension):
             else:
                 payload += compressor.flush(Z_SYNC_FLUSH)
         except BaseException:
-            # It may hold a part of what the peer will not get.
-            self._compressor = None
+            self.forget()  # it may hold a part of what the peer will not get
             raise
         return payload[:-4] if fin else payload
+
+    def forget(self) -> None:
+        """Start anew: the peer was not sent what was compressed last."""
+        self._compressor = self._shared = None
 
     def _make_compressor(self) -> Any:
         return _make_compressor(self.local_max_window_bits, self.compress_settings)
@@ -414,6 +418,20 @@ def compress_for_all(extensions: Sequence[PerMessageDeflate], data: bytes) -> li
     payloads = [EMPTY] * len(extensions)
     if not data:
         return payloads
+    try:
+        _compress_for_all(extensions, data, payloads)
+    except BaseException:
+        # Nobody is sent what was compressed so far.
+        for extension in extensions:
+            extension.forget()
+        raise
+    return payloads
+
+
+def _compress_for_all(
+    extensions: Sequence[PerMessageDeflate], data: bytes, payloads: list[bytes]
+) -> None:
+    """Fill in the payloads."""
     kinds: dict[object, dict[SharedCompressor | None, list[int]]] = {}
     seen: set[int] = set()
     again: list[int] = []
@@ -447,4 +465,3 @@ def compress_for_all(extensions: Sequence[PerMessageDeflate], data: bytes) -> li
     # Who is sent a message twice must decompress it twice.
     for index in again:
         payloads[index] = extensions[index]._compress(data, True)
-    return payloads
