@@ -276,3 +276,26 @@ async def test_an_error_of_an_extension_fails_the_connection(behind: bytes) -> N
         assert isinstance(caught.value.__cause__, ValueError)
         assert caught.value.sent is not None
         assert caught.value.sent.code == 1011
+
+
+async def test_an_error_of_ours_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop reports it, and nobody waits for ever."""
+    errors: list[Any] = []
+    async with server_of_raw_client() as (ws, peer):
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, context: errors.append(context.get("exception"))
+        )
+        error = ZeroDivisionError()
+
+        def fail(session: Any) -> None:
+            raise error
+
+        monkeypatch.setattr("websockets.session.Session.finish", fail)
+        receiving = asyncio.create_task(ws.recv())
+        await turns(2)
+        ws.transport.abort()
+        with pytest.raises(ConnectionClosedError):
+            await within(receiving)
+        await within(ws.wait_closed())
+        await until(lambda: errors == [error])
+        monkeypatch.undo()

@@ -788,7 +788,14 @@ class Connection(Channel, asyncio.BufferedProtocol):
         if exc is not None:
             self._set_lost_exc(exc)
         self._detach()
-        self._finish()
+        try:
+            self._finish()
+        finally:
+            # Whatever has happened: nobody is to wait for ever.
+            self._end()
+
+    def _end(self) -> None:
+        """Wake whoever waits for something that will not come."""
         self._lost = True
         if self._timer is not None:
             self._timer.cancel()
@@ -811,9 +818,11 @@ class Connection(Channel, asyncio.BufferedProtocol):
     def _finish(self) -> None:
         """Read to the end what has arrived, then end the protocol."""
         session, protocol = self.session, self.protocol
-        if not self.handshaking:
-            session.finish()
-        protocol.receive_eof()
+        try:
+            if not self.handshaking:
+                session.finish()
+        finally:
+            protocol.receive_eof()
         self._set_lost_exc(protocol.parser_exc)
         self._act()
         # What is left to write may never leave.

@@ -112,7 +112,7 @@ def _get_zlib() -> ModuleType:
 
 def _make_compressor(window_bits: int, settings: dict[str, Any]) -> Any:
     module = _get_zlib()
-    name = module.__name__.partition(".")[0]
+    name = getattr(module, "__name__", "").partition(".")[0]
     if window_bits == 8:
         # zlib takes 9 and up. Of a window of 512 bytes it uses 250, which fit into one of 256.
         module, name, window_bits = importlib.import_module("zlib"), "zlib", 9
