@@ -9,6 +9,8 @@
 #   make autobahn    the conformance suite (needs Python 2.7); AUTOBAHN=--all for all its groups,
 #                    also on the released websockets, an hour (docs/conformance.md)
 #   make interop     against the released websockets and Node's ws (needs Node.js)
+#   make oracle      scenarios on this library and the released one, compared (oracle/__init__.py);
+#                    ARGS="-k pattern" for some, ARGS="--times 3 --load" to see that they are stable
 #   make bench       how fast it is next to other libraries, forty minutes (docs/performance.md)
 #   make bench-quick the core of that, in three minutes; ARGS="--only pipe64" for a part of it
 #   make bench-zlib  what each zlib module costs at each level
@@ -35,7 +37,7 @@ requires = $(PY) -c 'import functools, sys, tomllib; print(*functools.reduce(dic
     sys.argv[1].split("."), tomllib.load(open("pyproject.toml", "rb"))))' $(1)
 
 .PHONY: all setup echo test test-all sanitize coverage lint lint-style lint-types lint-stubs \
-    format wheel autobahn interop bench bench-quick bench-node bench-zlib fairness profile fuzz clean
+    format wheel autobahn interop oracle bench bench-quick bench-node bench-zlib fairness profile fuzz clean
 
 all: test
 
@@ -145,6 +147,9 @@ autobahn: setup $(AUTOBAHN_VENV)/.deps $(if $(AUTOBAHN_ALL),$(PEERS)/.deps)
 
 interop: setup $(PEERS)/.deps .cache/node/.deps
 	$(PY) tools/interop.py --released $(PEERS)/bin/python --node-modules .cache/node/node_modules
+
+oracle: setup $(PEERS)/.deps
+	$(PY) -m oracle --released $(PEERS)/bin/python $(ARGS)
 
 BENCH = $(PEERS)/bin/python benchmarks/run.py --node-modules .cache/node/node_modules
 BENCH_DEPS = setup $(PEERS)/.deps benchmarks/wsload bench-node
