@@ -5,6 +5,7 @@
 #   make sanitize    the tests, on extensions with sanitizers for addresses and undefined behaviour
 #   make coverage    the lines and branches that the tests run; fails for too few
 #   make lint        ruff, mypy --strict, stubtest        make format     let ruff lay out the code
+#   make docs        the documentation, in build/docs; warnings are errors
 #   make wheel       wheel and sdist, each checked in an environment of its own
 #   make autobahn    the conformance suite (needs Python 2.7); AUTOBAHN=--all for all its groups,
 #                    also on the released websockets, an hour (docs/conformance.md)
@@ -26,6 +27,7 @@ PY = $(VENV)/bin/python
 CODECS = $(if $(filter no,$(WEBSOCKETS_BUILD_EXTENSION)),pure,compiled pure)
 PEERS = .venv-peers
 FUZZ_VENV = .venv-fuzz
+DOCS_VENV = .venv-docs
 FUZZ_SECONDS ?= 60
 AUTOBAHN_VENV = .venv-autobahn
 # Peers are measured and tested against in these versions.
@@ -37,7 +39,7 @@ requires = $(PY) -c 'import functools, sys, tomllib; print(*functools.reduce(dic
     sys.argv[1].split("."), tomllib.load(open("pyproject.toml", "rb"))))' $(1)
 
 .PHONY: all setup echo test test-all sanitize coverage lint lint-style lint-types lint-stubs \
-    format wheel autobahn interop oracle bench bench-quick bench-node bench-zlib fairness profile fuzz clean
+    format docs wheel autobahn interop oracle bench bench-quick bench-node bench-zlib fairness profile fuzz clean
 
 all: test
 
@@ -79,6 +81,11 @@ $(AUTOBAHN_VENV)/.deps:
 $(FUZZ_VENV)/.deps: $(VENV)/.deps
 	test -x $(FUZZ_VENV)/bin/python || $(PYTHON) -m venv $(FUZZ_VENV)
 	$(FUZZ_VENV)/bin/python -m pip install -q $$($(call requires,project.optional-dependencies.fuzz))
+	touch $@
+
+$(DOCS_VENV)/.deps: $(VENV)/.deps
+	test -x $(DOCS_VENV)/bin/python || $(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install -q $$($(call requires,project.optional-dependencies.docs))
 	touch $@
 
 benchmarks/wsload: benchmarks/wsload.c
@@ -134,6 +141,11 @@ lint-stubs: setup
 format: $(VENV)/.deps
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
+
+# Nothing is fetched, and nothing is compiled: see docs/conf.py.
+docs: $(DOCS_VENV)/.deps
+	$(DOCS_VENV)/bin/python -m sphinx -q -W --keep-going -n -c docs -d build/doctrees . build/docs $(ARGS)
+	@echo "see build/docs/index.html"
 
 wheel: $(VENV)/.deps
 	$(PY) tools/build_dist.py dist

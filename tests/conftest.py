@@ -68,6 +68,7 @@ if codec_in_use() == "pure" and len(expected_codecs()) > 1:
         "test_benchmarks.py",
         "test_codec.py",
         "test_datastructures.py",
+        "test_docs.py",
         "test_exceptions.py",
         "test_frames.py",
         "test_handshake_rules.py",

@@ -1,0 +1,266 @@
+"""The documentation: its code runs, its links lead somewhere, and its reference is complete."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import importlib
+import inspect
+import pkgutil
+import re
+import socket
+import types
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import websockets
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import Server, ServerConnection, serve
+
+from .helpers import TLS
+
+ROOT = Path(__file__).parent.parent
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+
+# Nothing in a page takes longer than this, unless it hangs.
+PATIENCE = 20
+
+# Code
+
+
+@dataclass
+class Block:
+    """A block of Python in a page; why it is not run, if it is not, is in a comment above it."""
+
+    page: Path
+    line: int
+    source: str
+    not_run: str | None
+
+
+# A comment that begins with "test" is code that is run, and that readers do not see.
+BLOCK = re.compile(
+    r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n+)?"
+    r"(?:```python|<!-- test)\n(?P<source>.*?)^(?:```|-->)$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(page, text.count("\n", 0, match.start("source")), match["source"], match["reason"])
+        for match in BLOCK.finditer(text)
+    ]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+class Page:
+    """Runs the code of a page from top to bottom, in one namespace, in an event loop.
+
+    Before it, there are an echo server at ``uri`` and a connection to it, ``websocket``. A program
+    that serves for ever goes on until the next one or the end of the page, so that the clients
+    below it can talk to it. The port 8765 is a free one.
+    """
+
+    def __init__(self, blocks: list[Block]) -> None:
+        self.blocks = blocks
+        self.port = free_port()
+        self.programs: list[Any] = []
+        self.started = asyncio.Event()
+        self.serving: asyncio.Task[None] | None = None
+        self.namespace: dict[str, Any] = {
+            "__name__": "__main__",
+            "asyncio": asyncio,
+            "connect": connect,
+            "serve": serve,
+        }
+
+    async def run(self) -> None:
+        async with asyncio.timeout(PATIENCE), serve(echo, "localhost", 0) as server:
+            uri = f"ws://localhost:{server.sockets[0].getsockname()[1]}"
+            async with connect(uri) as websocket:
+                self.namespace |= {"uri": uri, "websocket": websocket}
+                for block in self.blocks:
+                    await self.run_block(block)
+                await self.stop_serving()
+
+    async def run_block(self, block: Block) -> None:
+        # At its line, for tracebacks to show it.
+        source = "\n" * block.line + block.source.replace("8765", str(self.port))
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        code = compile(source, str(block.page), "exec", flags=flags, dont_inherit=True)
+        if block.not_run:
+            return
+        waiting = eval(code, self.namespace)
+        if inspect.isawaitable(waiting):
+            await waiting
+        while self.programs:
+            program = self.programs.pop()
+            if {"serve_forever", "wait_closed"} & {*program.cr_code.co_names}:
+                await self.stop_serving()
+                await self.start_serving(program)
+            else:
+                await program
+
+    async def start_serving(self, program: Any) -> None:
+        self.started.clear()
+        self.serving = asyncio.create_task(program)
+        started = asyncio.create_task(self.started.wait())
+        await asyncio.wait({self.serving, started}, return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+        assert not self.serving.done(), self.serving
+
+    async def stop_serving(self) -> None:
+        if self.serving is not None:
+            self.serving.cancel()
+            await asyncio.wait({self.serving})
+            self.serving = None
+
+
+async def echo(websocket: ServerConnection) -> None:
+    async for message in websocket:
+        await websocket.send(message)
+
+
+def free_port() -> int:
+    with socket.create_server(("localhost", 0)) as sock:
+        port: int = sock.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=name_of)
+def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: TLS) -> None:
+    monkeypatch.chdir(tmp_path)
+    certificate = tls.authority.issue_cert("localhost")
+    certificate.cert_chain_pems[0].write_to_path("certificate.pem")
+    certificate.private_key_pem.write_to_path("key.pem")
+    tls.authority.cert_pem.write_to_path("authority.pem")
+    run = asyncio.run
+
+    async def main() -> None:
+        reader = Page(blocks_of(page))
+        start = Server.start
+
+        async def start_and_tell(server: Server) -> Server:
+            await start(server)
+            reader.started.set()
+            return server
+
+        with monkeypatch.context() as patches:
+            patches.setattr(Server, "start", start_and_tell)
+            # What a program runs, runs in the event loop that is there.
+            patches.setattr(asyncio, "run", reader.programs.append)
+            await reader.run()
+
+    run(main())
+
+
+def test_most_code_is_run() -> None:
+    blocks = [block for page in PAGES for block in blocks_of(page)]
+    not_run = [block for block in blocks if block.not_run]
+    assert len(not_run) * 10 < len(blocks), [(name_of(block.page), block.line) for block in not_run]
+
+
+# Links
+
+
+LINK = re.compile(r"\]\((?P<target>[^)\s#]*)(?:#(?P<anchor>[^)\s]+))?\)")
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Anchors of the headings of a page, as code hosts and MyST make them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for match in LINK.finditer(text):
+        if match["target"].startswith(("http:", "https:")):
+            continue
+        target = (page.parent / match["target"]).resolve() if match["target"] else page
+        assert target.exists(), match[0]
+        if match["anchor"]:
+            assert match["anchor"] in anchors_of(target), match[0]
+
+
+# Reference
+
+# What is not for applications, and is described in docs/design.md.
+INTERNAL = re.compile(
+    r"websockets\.(.*\._.*|_.*|session|extensions\.deflate|asyncio\.channel|__main__|cli)"
+)
+
+DIRECTIVE = re.compile(
+    r"^\.\. (?:py:)?(?P<kind>auto\w+|data|function|class)::(?P<names>(?:\s+websockets[\w.]*)+)"
+    r"(?P<options>(?:\n   :.*)*)",
+    re.MULTILINE,
+)
+
+
+def public_modules() -> Iterable[types.ModuleType]:
+    yield websockets
+    for info in pkgutil.walk_packages(websockets.__path__, "websockets."):
+        if not INTERNAL.fullmatch(info.name):
+            yield importlib.import_module(info.name)
+
+
+def lookup(path: str) -> Any:
+    """Return what a dotted path names."""
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError:
+        return getattr(lookup(module), name)
+
+
+def documented() -> set[str]:
+    """Dotted paths of what has an entry in the reference."""
+    paths = set()
+    for page in (ROOT / "docs" / "reference").glob("*.md"):
+        for match in DIRECTIVE.finditer(page.read_text(encoding="utf-8")):
+            for path in match["names"].split():
+                paths.add(path)
+                if match["kind"] == "automodule" and ":no-members:" not in match["options"]:
+                    paths.update(f"{path}.{name}" for name in importlib.import_module(path).__all__)
+    return paths
+
+
+def test_reference_is_complete() -> None:
+    paths = documented()
+    values = {path: lookup(path) for path in paths}
+    # One entry does for a name that several modules have.
+    known = {id(value) for value in values.values() if not isinstance(value, (int, str))}
+    missing = [
+        f"{module.__name__}.{name}"
+        for module in public_modules()
+        for name in getattr(module, "__all__", ())
+        if f"{module.__name__}.{name}" not in values and id(getattr(module, name)) not in known
+    ]
+    assert missing == []
+
+
+def test_everything_public_is_described() -> None:
+    bare = [
+        path
+        for path in documented()
+        if callable(value := lookup(path))
+        and value.__module__.startswith("websockets.")
+        and not inspect.getdoc(value)
+    ]
+    assert bare == []
