@@ -29,12 +29,13 @@ LAYERS = [
     {"version", "typing", "exceptions"},
     {"frames", "datastructures", "uri"},
     {"_codec", "_speedups", "headers", "http11", "extensions.base"},
-    {"codec", "extensions"},
+    {"codec", "credentials", "extensions", "proxy", "redirect"},
     {"protocol", "utils"},
-    {"client", "server"},
-    {"session"},
+    {"client", "server", "connection"},
+    {"routing", "session"},
     {"asyncio", "sync", "trio"},
-    {"legacy"},
+    {"legacy", "cli"},
+    {"__main__"},
 ]
 
 # Wheels hold no Cython: there, the compiled modules cannot be read.
@@ -44,6 +45,9 @@ with_sources = pytest.mark.skipif(
 
 # A runtime waits in its own way; the others do not know it.
 RUNTIMES = {"asyncio", "sync", "trio", "legacy"}
+
+# What runs on one of them.
+PROGRAMS = {"cli", "__main__"}
 
 # Whoever imports one of these waits, or lets another wait.
 WAITING = {
@@ -197,7 +201,7 @@ def test_runtimes_do_not_know_each_other(module):
     assert others <= ({"asyncio"} if own == "legacy" else set())
 
 
-CORE = [name for name in MODULES if name.split(".")[0] not in RUNTIMES]
+CORE = [name for name in MODULES if name.split(".")[0] not in RUNTIMES | PROGRAMS]
 
 
 @pytest.mark.parametrize("module", CORE)

@@ -40,13 +40,39 @@ def test_versions():
 
 
 @pytest.mark.parametrize("name", websockets.__all__)
-def test_every_name_is_the_one_of_its_module(name):
-    value = getattr(websockets, name)
-    if name == "__version__":
-        return
+def test_every_name_is_the_one_of_its_module(name, monkeypatch):
+    """Also when somebody has replaced it there."""
     module = importlib.import_module(f"websockets.{websockets._SOURCES[name]}")
-    assert value is getattr(module, name)
-    assert websockets.__dict__[name] is value, "found at once the next time"
+    assert getattr(websockets, name) is getattr(module, name)
+    replacement = object()
+    monkeypatch.setattr(module, name, replacement)
+    assert getattr(websockets, name) is replacement
+
+
+def test_names_are_those_of_17_4():
+    """And in its order, which those see who import them all."""
+    assert websockets.__all__ == NAMES.split()
+
+
+# What each module of 17.4 adds to the package.
+NAMES = """
+    connect unix_connect ClientConnection
+    broadcast serve unix_serve ServerConnection Server
+    ClientProtocol
+    Headers HeadersLike MultipleValuesError
+    ConcurrencyError ConnectionClosed ConnectionClosedError ConnectionClosedOK DuplicateParameter
+    HeaderLineTooLong InvalidHandshake InvalidHeader InvalidHeaderFormat InvalidHeaderValue
+    InvalidMessage InvalidMethod InvalidOrigin InvalidParameterName InvalidParameterValue
+    InvalidProtocol InvalidProxy InvalidProxyMessage InvalidProxyStatus InvalidState InvalidStatus
+    InvalidUpgrade InvalidURI NegotiationError PayloadTooBig ProtocolError ProxyError
+    RequestLineTooLong SecurityError StatusLineTooLong TooManyFragments TooManyHeaders
+    WebSocketException
+    Close CloseCode Frame Opcode
+    Request Response
+    Protocol Side State
+    ServerProtocol
+    Data ExtensionName ExtensionParameter LoggerLike StatusLike Origin Subprotocol
+"""
 
 
 def test_names_of_this_package_say_where_they_are_from():
@@ -60,11 +86,11 @@ def test_names_of_this_package_say_where_they_are_from():
 def test_star_import():
     namespace = {}
     exec("from websockets import *", namespace)
-    assert set(websockets.__all__) <= set(namespace)
+    assert set(namespace) == {*websockets.__all__, "__builtins__"}
 
 
 def test_dir():
-    assert set(websockets.__all__) <= set(dir(websockets))
+    assert {*websockets.__all__, *websockets._DEPRECATED, "__version__"} <= set(dir(websockets))
     assert "__file__" in dir(websockets)
     assert dir(websockets) == sorted(dir(websockets))
 
@@ -76,6 +102,39 @@ def test_unknown_names():
         exec("from websockets import unknown")
 
 
+def test_former_names_warn():
+    """The warning is about the line that uses them."""
+    with pytest.warns(DeprecationWarning) as caught:
+        assert websockets.WebSocketProtocolError is websockets.ProtocolError
+    (warning,) = caught
+    assert str(warning.message) == "websockets.WebSocketProtocolError is deprecated"
+    assert warning.filename == __file__
+
+
+def test_former_module_warns():
+    with pytest.warns(DeprecationWarning) as caught:
+        connection = importlib.import_module("websockets.connection")
+    (warning,) = caught
+    assert str(warning.message) == (
+        "websockets.connection was renamed to websockets.protocol "
+        "and Connection was renamed to Protocol"
+    )
+    assert connection.Connection is websockets.Protocol
+    assert (connection.Side, connection.State) == (websockets.Side, websockets.State)
+    assert connection.SEND_EOF == b""
+
+
+def test_former_module_warns_those_who_import_it():
+    lines = run(
+        "import warnings\n"
+        "with warnings.catch_warnings(record=True) as caught:\n"
+        "    warnings.simplefilter('always')\n"
+        "    import websockets.connection\n"
+        "print(*[warning.filename for warning in caught])\n"
+    )
+    assert lines == ["<string>"]
+
+
 def test_stub_lists_the_same_names():
     """What type checkers see is what is there."""
     tree = ast.parse((PACKAGE / "__init__.pyi").read_text())
@@ -85,7 +144,6 @@ def test_stub_lists_the_same_names():
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert imported.pop("__version__") == "version"
     assert imported == websockets._SOURCES
     (listed,) = [
         ast.literal_eval(node.value)
@@ -135,17 +193,18 @@ def test_connect_and_serve_leave_what_few_need_for_later(name):
     assert not set(heavy.split()) & set(imported.split())
 
 
-@pytest.mark.parametrize("name", ["connect", "serve"])
-def test_connect_and_serve_bring_the_modules_that_callers_use(name):
+def test_modules_that_callers_use_are_at_hand():
     """Callers write ``websockets.exceptions`` after nothing but ``import websockets``."""
+    names = sorted(websockets._SUBMODULES)
     lines = run(
-        f"import websockets; websockets.{name}\n"
-        "for m in 'exceptions protocol frames http11 datastructures'.split():\n"
-        "    print(getattr(websockets, m).__name__)\n"
+        f"import websockets\nfor name in {names}: print(getattr(websockets, name).__name__)"
     )
-    assert lines == [
-        f"websockets.{m}" for m in ("exceptions", "protocol", "frames", "http11", "datastructures")
-    ]
+    assert lines == [f"websockets.{name}" for name in names]
+    assert {"exceptions", "protocol", "frames", "http11", "datastructures"} <= {*names}
+    lines = run(
+        "import websockets; print(*[hasattr(websockets, name) for name in ('x', 'legacy')])"
+    )
+    assert lines == ["False False"]
 
 
 def test_package_is_typed():

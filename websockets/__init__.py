@@ -1,6 +1,7 @@
 """WebSockets (RFC 6455) for Python: the API of ``websockets`` 17.4 on a compiled codec.
 
-Names are imported from their modules at first use, so that ``import websockets`` is cheap.
+Names are imported from their modules when they are used, so that ``import websockets`` is cheap.
+They are looked up there each time: what replaces them there, in a test, is replaced here.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from .version import version as __version__
+from .version import version as __version__  # noqa: F401
 
 _MODULES = {
-    "asyncio.client": "ClientConnection connect unix_connect",
-    "asyncio.server": "Server ServerConnection broadcast serve unix_serve",
+    "asyncio.client": "connect unix_connect ClientConnection",
+    "asyncio.server": "broadcast serve unix_serve ServerConnection Server",
     "client": "ClientProtocol",
     "datastructures": "Headers HeadersLike MultipleValuesError",
     "exceptions": (
@@ -20,7 +21,7 @@ _MODULES = {
         "DuplicateParameter HeaderLineTooLong InvalidHandshake InvalidHeader InvalidHeaderFormat "
         "InvalidHeaderValue InvalidMessage InvalidMethod InvalidOrigin InvalidParameterName "
         "InvalidParameterValue InvalidProtocol InvalidProxy InvalidProxyMessage "
-        "InvalidProxyStatus InvalidState InvalidStatus InvalidURI InvalidUpgrade "
+        "InvalidProxyStatus InvalidState InvalidStatus InvalidUpgrade InvalidURI "
         "NegotiationError PayloadTooBig ProtocolError ProxyError RequestLineTooLong "
         "SecurityError StatusLineTooLong TooManyFragments TooManyHeaders WebSocketException"
     ),
@@ -28,22 +29,37 @@ _MODULES = {
     "http11": "Request Response",
     "protocol": "Protocol Side State",
     "server": "ServerProtocol",
-    "typing": ("Data ExtensionName ExtensionParameter LoggerLike Origin StatusLike Subprotocol"),
+    "typing": "Data ExtensionName ExtensionParameter LoggerLike StatusLike Origin Subprotocol",
 }
 
 _SOURCES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-__all__ = ["__version__", *_SOURCES]  # noqa: PLE0604
+# Former names: the module that has them, and what they are called there.
+_DEPRECATED = {"WebSocketProtocolError": ("exceptions", "ProtocolError")}
+
+# With 17.4, to use any of the names above brings most of these, and callers rely on it.
+_SUBMODULES = frozenset(
+    "asyncio client datastructures exceptions extensions frames headers http11 protocol server "
+    "typing uri utils".split()
+)
+
+__all__ = list(_SOURCES)
 
 
 def __getattr__(name: str) -> Any:
     source = _SOURCES.get(name)
-    if source is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{source}", __name__), name)
-    globals()[name] = value
-    return value
+    if source is not None:
+        return getattr(importlib.import_module(f".{source}", __name__), name)
+    if name in _SUBMODULES:
+        return importlib.import_module(f".{name}", __name__)
+    if name in _DEPRECATED:
+        import warnings
+
+        warnings.warn(f"{__name__}.{name} is deprecated", DeprecationWarning, stacklevel=2)
+        source, name = _DEPRECATED[name]
+        return getattr(importlib.import_module(f".{source}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SOURCES})
+    return sorted({*globals(), *_SOURCES, *_DEPRECATED})

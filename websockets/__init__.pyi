@@ -66,10 +66,10 @@ from .typing import (
     StatusLike,
     Subprotocol,
 )
-from .version import version as __version__
+
+__version__: str
 
 __all__ = [
-    "__version__",
     "ClientConnection",
     "ClientProtocol",
     "Close",
