@@ -54,8 +54,8 @@ __all__ = ["ServerProtocol"]
 # RFC 9110 section 7.2: a host, and a port after a colon.
 _is_host = re.compile(rf"{HOST}(?::[0-9]*)?").fullmatch
 # RFC 9112 section 3.2.2; the host must not be empty (RFC 9110 section 4.2.1).
-_is_absolute_uri = re.compile(
-    rf"[A-Za-z][0-9A-Za-z+.\-]*://(?![:/?]|$){HOST}(?::[0-9]*)?(?:[/?].*)?"
+_match_absolute_uri = re.compile(
+    rf"[A-Za-z][0-9A-Za-z+.\-]*://(?![:/?]|$)({HOST}(?::[0-9]*)?)((?:[/?].*)?)"
 ).fullmatch
 
 _is_later_version = re.compile(r"HTTP/1\.[2-9]").fullmatch
@@ -83,6 +83,50 @@ def _get_date() -> str:
         )
         _date = (now, text)
     return text
+
+
+def get_host(headers: Headers) -> str:
+    """
+    Return the host of a request, and its port if there is one (RFC 9112 section 3.2).
+
+    Args:
+        headers: headers of the request.
+
+    Raises:
+        InvalidHeader: if there is no such header, are several, or it is malformed.
+    """
+    host = get_single(headers, "Host")
+    if not _is_host(host):
+        raise InvalidHeaderValue("Host", host)
+    return host
+
+
+def split_target(target: str) -> tuple[str, str, str]:
+    """
+    Split the target of a request.
+
+    RFC 9112 sections 3.2.1 and 3.2.2: it is a path and a query, or an absolute URI; the other forms
+    are not for GET. Fragments are never sent (RFC 3986 section 3.5): those who meet one cannot
+    agree on where the path ends.
+
+    Args:
+        target: target of a request.
+
+    Returns:
+        The host and port of an absolute URI, else nothing; the path; the query.
+
+    Raises:
+        InvalidHandshake: if it has neither form.
+    """
+    host, rest = "", target
+    if not target.startswith("/"):
+        if (match := _match_absolute_uri(target)) is None:
+            raise InvalidHandshake(f"invalid request target: {target}")
+        host, rest = match.groups()
+    if "#" in target:
+        raise InvalidHandshake(f"invalid request target: {target}")
+    path, _, query = rest.partition("?")
+    return host, path or "/", query
 
 
 class ServerProtocol(Protocol):
@@ -234,20 +278,13 @@ class ServerProtocol(Protocol):
         # RFC 9112 section 3.2: whatever the request is about, it is refused without a host, with
         # several, or with a malformed one. HTTP/1.0 did not have the header.
         if request.protocol != "HTTP/1.0" or "Host" in headers:
-            host = get_single(headers, "Host")
-            if not _is_host(host):
-                raise InvalidHeaderValue("Host", host)
+            get_host(headers)
         # RFC 6455 section 4.2.1, point 1: GET, and HTTP/1.1 or higher.
         if request.method != "GET":
             raise InvalidMethod(request.method)
         if request.protocol != "HTTP/1.1" and not _is_later_version(request.protocol):
             raise InvalidProtocol(request.protocol)
-        # RFC 9112 sections 3.2.1 and 3.2.2: path and query, or an absolute URI; the other forms are
-        # not for GET. Fragments are never sent (RFC 3986 section 3.5): those who meet one cannot
-        # agree on where the path ends.
-        path = request.path
-        if not (path.startswith("/") or _is_absolute_uri(path)) or "#" in path:
-            raise InvalidHandshake(f"invalid request target: {path}")
+        split_target(request.path)
         # Points 3 and 4.
         check_upgrade(headers, requested=True)
         # Point 5: base64 that decodes to 16 bytes.

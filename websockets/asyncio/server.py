@@ -8,10 +8,11 @@ import inspect
 import logging
 import re
 import socket
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, cast
 
+from ..credentials import BasicAuth, CheckCredentials, Credentials, CredentialsRefused
 from ..exceptions import ConnectionClosed
 from ..extensions.base import ServerExtensionFactory
 from ..extensions.permessage_deflate import apply_compression, enable_server_permessage_deflate
@@ -25,7 +26,7 @@ from ..utils import get_socket_name
 from .broadcast import broadcast
 from .connection import Connection
 
-__all__ = ["Server", "ServerConnection", "broadcast", "serve", "unix_serve"]
+__all__ = ["Server", "ServerConnection", "basic_auth", "broadcast", "serve", "unix_serve"]
 
 Handler = Callable[["ServerConnection"], Awaitable[None]]
 ProcessRequest = Callable[
@@ -34,6 +35,9 @@ ProcessRequest = Callable[
 ProcessResponse = Callable[
     ["ServerConnection", Request, Response], Awaitable[Response | None] | Response | None
 ]
+
+# Of what is tried out, nobody need know.
+SILENT = logging.Logger("websockets.silent", logging.CRITICAL)
 
 
 class ServerConnection(Connection):
@@ -46,7 +50,14 @@ class ServerConnection(Connection):
         server: server that the connection belongs to.
     """
 
-    __slots__ = ("_task", "server")
+    __slots__ = ("_task", "handler", "handler_kwargs", "server", "username")
+
+    #: User name, if the connection was let in by :func:`basic_auth`.
+    username: str
+    #: Handler that was chosen by :func:`~websockets.asyncio.router.route`.
+    handler: Callable[..., Awaitable[None]]
+    #: Keyword arguments for it, from the path.
+    handler_kwargs: Mapping[str, Any]
 
     def __init__(
         self,
@@ -159,6 +170,8 @@ class ServerConnection(Connection):
             self._close_transport()
 
     def _reject_closing(self) -> Response:
+        # For the log: it was not the application that answered.
+        self.protocol.accept_called = True
         return self.protocol.reject(
             http.HTTPStatus.SERVICE_UNAVAILABLE, "Server is shutting down.\n"
         )
@@ -226,8 +239,8 @@ class Server:
 
     @property
     def closing(self) -> bool:
-        """Whether connections are refused, as the server closes and closes them."""
-        return self.close_task is not None and self._close_connections
+        """Whether connections are refused, as the server closes."""
+        return self.close_task is not None
 
     @property
     def connections(self) -> set[ServerConnection]:
@@ -259,8 +272,9 @@ class Server:
         if self.server is None:
             self.server = await self.create_server(self)
             self._closed = self.server.get_loop().create_future()
-            for sock in self.server.sockets:
-                self.logger.info("server listening on %s", get_socket_name(sock))
+            if self.server.is_serving():
+                for sock in self.server.sockets:
+                    self.logger.info("server listening on %s", get_socket_name(sock))
         return self
 
     def __await__(self) -> Generator[Any, None, Server]:
@@ -352,6 +366,10 @@ class Server:
         Clients whose opening handshake is not over are refused with status 503; connections are
         closed with ``code`` and ``reason``. Then the handlers have as long as they need to end.
 
+        With ``close_connections=False``, those that there are go on, so that others can take over:
+        :meth:`wait_closed` waits for them, and :attr:`connections` are there to be closed one after
+        the other.
+
         It returns at once; call :meth:`wait_closed` to wait. Closing again has no effect.
 
         Args:
@@ -363,14 +381,11 @@ class Server:
             ProtocolError: if the code may not be sent or the reason is too long.
         """
         # A protocol of its own tells now, rather than each connection's in its task.
-        ServerProtocol(state=OPEN).send_close(code, reason)
+        ServerProtocol(state=OPEN, logger=SILENT).send_close(code, reason)
         if self.close_task is None and self.server is not None:
-            self._close_connections = close_connections
             self.close_task = self.server.get_loop().create_task(
                 self._close(close_connections, code, reason)
             )
-
-    _close_connections = False
 
     async def _close(self, close_connections: bool, code: int, reason: str) -> None:
         server = self._started()
@@ -378,9 +393,9 @@ class Server:
         server.close()
         # A connection that was just accepted is made in the next turn of the event loop.
         await asyncio.sleep(0)
+        for connection in self.all_connections:
+            connection.refuse()
         if close_connections:
-            for connection in self.all_connections:
-                connection.refuse()
             closing = [
                 asyncio.create_task(connection.close(code, reason))
                 for connection in self.connections
@@ -551,3 +566,50 @@ def unix_serve(handler: Handler, path: str | None = None, **kwargs: Any) -> Serv
         **kwargs: arguments of :func:`serve`.
     """
     return serve(handler, unix=True, path=path, **kwargs)
+
+
+def basic_auth(
+    realm: str = "",
+    credentials: Credentials | None = None,
+    check_credentials: CheckCredentials | None = None,
+) -> Callable[[ServerConnection, Request], Awaitable[Response | None]]:
+    """Create a ``process_request`` that asks for a user name and a password (RFC 7617).
+
+    Who has none, or wrong ones, is refused with status 401; of others, ``username`` of the
+    connection is set::
+
+        async with serve(
+            handler,
+            "localhost",
+            8765,
+            process_request=basic_auth("chat", credentials=("joe", "secret")),
+        ):
+            ...
+
+    Passwords are sent in clear unless the connection is over TLS.
+
+    Args:
+        realm: name of what the password is for, which browsers show. It should be ASCII.
+        credentials: a pair of user name and password, or an iterable of such pairs. They are
+            compared in a time that does not depend on how much of them is right.
+        check_credentials: called with a user name and a password, it returns whether to let them
+            in. It may be a coroutine function.
+
+    Raises:
+        TypeError: if the credentials are neither a pair of strings nor several of them.
+        ValueError: if there are both or none of ``credentials`` and ``check_credentials``, or a
+            header cannot have the realm's characters.
+    """
+    auth = BasicAuth(realm, credentials, check_credentials)
+
+    async def process_request(connection: ServerConnection, request: Request) -> Response | None:
+        try:
+            username, password = auth.read(request.headers)
+            valid = auth.check(username, password)
+            auth.require(await valid if inspect.isawaitable(valid) else valid)
+        except CredentialsRefused as exc:
+            return auth.refuse(connection, exc)
+        connection.username = username
+        return None
+
+    return process_request
