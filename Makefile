@@ -12,6 +12,7 @@
 #   make interop     against the released websockets and Node's ws (needs Node.js)
 #   make oracle      scenarios on this library and the released one, compared (oracle/__init__.py);
 #                    ARGS="-k pattern" for some, ARGS="--times 3 --load" to see that they are stable
+#   make browser     against headless Chromium, installed by apt-get for root (browser/)
 #   make bench       how fast it is next to other libraries, forty minutes (docs/performance.md)
 #   make bench-quick the core of that, in three minutes; ARGS="--only pipe64" for a part of it
 #   make bench-zlib  what each zlib module costs at each level
@@ -39,7 +40,7 @@ requires = $(PY) -c 'import functools, sys, tomllib; print(*functools.reduce(dic
     sys.argv[1].split("."), tomllib.load(open("pyproject.toml", "rb"))))' $(1)
 
 .PHONY: all setup echo test test-all sanitize coverage lint lint-style lint-types lint-stubs \
-    format docs wheel autobahn interop oracle bench bench-quick bench-node bench-zlib fairness profile fuzz clean
+    format docs wheel autobahn interop browser oracle bench bench-quick bench-node bench-zlib fairness profile fuzz clean
 
 all: test
 
@@ -162,6 +163,10 @@ interop: setup $(PEERS)/.deps .cache/node/.deps
 
 oracle: setup $(PEERS)/.deps
 	$(PY) -m oracle --released $(PEERS)/bin/python $(ARGS)
+
+browser: setup
+	tools/find_chromium --install >/dev/null
+	$(PY) -m pytest browser $(ARGS)
 
 BENCH = $(PEERS)/bin/python benchmarks/run.py --node-modules .cache/node/node_modules
 BENCH_DEPS = setup $(PEERS)/.deps benchmarks/wsload bench-node

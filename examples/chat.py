@@ -1,45 +1,163 @@
 """
-A chat room: every message goes to everyone connected.
+A chat room with its page: run it and open http://localhost:8765/ in several tabs.
 
-Each connection's messages are sent by a task of its own, so that a slow reader delays nobody.
+Page and server exchange JSON:
+
+    {"type": "hello", "name": ...}              page: first message; asks for a name
+    {"type": "welcome", "name": ..., "history": [...]}      the name given, the last messages
+    {"type": "people", "names": [...]}                      who is here, at each change
+    {"type": "message", "id": ..., "text": ...}             page: the id is for it to choose
+    {"type": "message", "id": ..., "text": ..., "name": ..., "time": ...}       to everyone
+
+A page takes its message's id, coming back, for the receipt, and sends what has none again when it
+is connected again.
 """
 
+from __future__ import annotations
+
+import argparse
 import asyncio
+import json
+import logging
+import signal
+import time
+from collections import deque
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
-from websockets.typing import Data
+from websockets.frames import CloseCode
+from websockets.http11 import Request, Response
 
-BACKLOG = 100  # messages a slow reader may fall behind before it misses some
+PAGE = Path(__file__).with_name("chat.html").read_text(encoding="utf-8")
+# All that the page needs is in it, and it has nobody to talk to but this server.
+PAGE_HEADERS = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": (
+        "default-src 'none'; connect-src 'self'; img-src data:; "
+        "script-src 'unsafe-inline'; style-src 'unsafe-inline'"
+    ),
+}
 
-readers: set[asyncio.Queue[Data]] = set()
-
-
-async def deliver(websocket: ServerConnection, queue: asyncio.Queue[Data]) -> None:
-    with suppress(ConnectionClosed):
-        while True:
-            await websocket.send(await queue.get())
-
-
-async def handler(websocket: ServerConnection) -> None:
-    queue: asyncio.Queue[Data] = asyncio.Queue(BACKLOG)
-    readers.add(queue)
-    sender = asyncio.create_task(deliver(websocket, queue))
-    try:
-        async for message in websocket:
-            for other in readers:
-                with suppress(asyncio.QueueFull):
-                    other.put_nowait(message)
-    finally:
-        readers.remove(queue)
-        sender.cancel()
+HISTORY = 100  # messages
+NAME_LENGTH = 30  # characters
+TEXT_LENGTH = 4000  # characters
 
 
-async def main() -> None:
-    async with serve(handler, "localhost", 8765) as server:
-        await server.serve_forever()
+class Room:
+    """Who is connected, and what was said last."""
+
+    def __init__(self) -> None:
+        self.people: dict[ServerConnection, str] = {}
+        self.history: deque[dict[str, Any]] = deque(maxlen=HISTORY)
+
+    async def handler(self, websocket: ServerConnection) -> None:
+        """Let a page in, and pass on what it says until it leaves."""
+        try:
+            name = self.free_name(expect(await websocket.recv(), "hello", name=NAME_LENGTH)["name"])
+            welcome = {"type": "welcome", "name": name, "history": list(self.history)}
+            await websocket.send(json.dumps(welcome))
+            self.people[websocket] = name
+            self.tell_people()
+            async for data in websocket:
+                message = expect(data, "message", id=NAME_LENGTH * 2, text=TEXT_LENGTH)
+                self.say(name, message["text"], message["id"])
+        except ConnectionClosed:
+            pass  # before it was let in
+        except (ValueError, RecursionError) as exc:
+            await websocket.close(CloseCode.POLICY_VIOLATION, str(exc))
+        finally:
+            if self.people.pop(websocket, None) is not None:
+                self.tell_people()
+
+    def free_name(self, name: str) -> str:
+        """Return a name that nobody else has here."""
+        name = name.strip() or "Anonymous"
+        taken = set(self.people.values())
+        candidates = [name, *(f"{name} {number}" for number in range(2, len(taken) + 2))]
+        return next(candidate for candidate in candidates if candidate not in taken)
+
+    def say(self, name: str, text: str, key: str) -> None:
+        """Tell everyone, unless it was told before."""
+        # What is known was sent again by a page that lost its connection before the receipt.
+        message = next((known for known in self.history if known["id"] == key), None)
+        if message is None:
+            message = {
+                "type": "message",
+                "id": key,
+                "name": name,
+                "text": text,
+                "time": time.time(),
+            }
+            self.history.append(message)
+        self.tell(message)
+
+    def tell_people(self) -> None:
+        self.tell({"type": "people", "names": sorted(self.people.values(), key=str.casefold)})
+
+    def tell(self, message: dict[str, Any]) -> None:
+        # It waits for nobody: a page that no longer reads is found and closed by keepalive.
+        broadcast(self.people, json.dumps(message))
+
+
+def expect(data: str | bytes, kind: str, **lengths: int) -> dict[str, str]:
+    """Return what a page sent, if it is of a type and has strings of at most these lengths."""
+    message = json.loads(data)
+    if not isinstance(message, dict) or message.get("type") != kind:
+        raise ValueError(f"expected a message of type {kind}")
+    for key, length in lengths.items():
+        if not isinstance(message.get(key), str) or len(message[key]) > length:
+            raise ValueError(f"expected {key} to be a string of up to {length} characters")
+    return message
+
+
+def answer_http(websocket: ServerConnection, request: Request) -> Response | None:
+    """Answer plain HTTP; None lets a page open its WebSocket."""
+    path, _, _ = request.path.partition("?")
+    if path == "/":
+        response = websocket.respond(200, PAGE)
+        del response.headers["Content-Type"]  # or there would be two
+        response.headers.update(PAGE_HEADERS)
+        return response
+    if path == "/chat":
+        return None
+    if path == "/healthz":
+        return websocket.respond(200, "OK\n")
+    return websocket.respond(404, "Not found\n")
+
+
+def chat_server(host: str = "localhost", port: int = 8765, **kwargs: Any) -> Server:
+    """Create the server; for the other arguments see :func:`serve`."""
+    logger = logging.getLogger("chat")
+    logger.setLevel(logging.WARNING)  # no line for each visitor
+    return serve(
+        Room().handler,
+        host,
+        port,
+        process_request=answer_http,
+        max_size=2**15,
+        logger=logger,
+        **kwargs,
+    )
+
+
+async def main(host: str, port: int) -> None:
+    async with chat_server(host, port) as server:
+        with suppress(NotImplementedError):  # on Windows
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, server.close)
+        host, port = server.sockets[0].getsockname()[:2]
+        print(f"open http://{host}:{port}/", flush=True)
+        await server.wait_closed()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    parser = argparse.ArgumentParser(description="A chat room with its page.")
+    parser.add_argument("--host", default="localhost", help="interface to listen on")
+    parser.add_argument("--port", default=8765, type=int, help="port to listen on, 0 for any")
+    options = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    with suppress(KeyboardInterrupt):
+        asyncio.run(main(options.host, options.port))
