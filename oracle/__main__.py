@@ -26,6 +26,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 LIMIT = 300.0  # seconds, for one package to play everything
 
+with (HERE.parent / "pyproject.toml").open("rb") as project:
+    OURS: str = tomllib.load(project)["project"]["version"]
+
 Record = dict[str, list[str]]
 
 
@@ -111,12 +114,11 @@ def explain(difference: Difference, listed: list[Listed]) -> Difference | None:
 class Player:
     """A process that plays scenarios on one of the packages."""
 
-    def __init__(self, name: str, python: str, scenarios: list[str]) -> None:
-        self.name = name
-        self.scenarios = scenarios
+    def __init__(self, package: str, python: str, scenarios: list[str]) -> None:
+        self.name = package
         self.output = tempfile.TemporaryFile("w+")
         self.errors = tempfile.TemporaryFile("w+")
-        environment = {key: value for key, value in os.environ.items() if not is_proxy_setting(key)}
+        environment = {name: value for name, value in os.environ.items() if is_neutral(name)}
         self.process = subprocess.Popen(
             [os.path.abspath(python), "-P", "-X", "utf8", str(HERE / "play.py"), *scenarios],
             stdout=self.output,
@@ -136,11 +138,15 @@ class Player:
         self.errors.seek(0)
         if errors := self.errors.read():
             print(f"{self.name} wrote to stderr:\n{errors}")
+        package = self.output.readline().strip()
+        if (package == OURS) != (self.name == "ours"):
+            raise SystemExit(f"{self.name} was played on websockets {package or 'nothing'}")
         return dict(json.loads(line) for line in self.output)
 
 
-def is_proxy_setting(name: str) -> bool:
-    return name.lower().endswith("_proxy")
+def is_neutral(name: str) -> bool:
+    """Return whether a variable is without influence on which package is used, or on proxies."""
+    return name != "PYTHONPATH" and not name.lower().endswith("_proxy")
 
 
 def find_scenarios(pattern: str) -> list[str]:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import logging
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,6 +22,9 @@ NAMES = {0: "cont", 1: "text", 2: "binary", 8: "close", 9: "ping", 10: "pong"}
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 MASK = bytes.fromhex("37fa213d")
+
+#: For connections whose frames are not in an order that is fixed.
+QUIET = logging.getLogger("quiet")
 
 #: Seconds that a raw peer waits for something that has to come.
 PATIENCE = 5.0

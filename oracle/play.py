@@ -1,13 +1,15 @@
 """Run scenarios on the ``websockets`` that this Python has: ``python -P play.py NAME...``.
 
-Prints a line of JSON for each, its name and its record, as soon as it is done. Without -P, the
-directory of this file would come before installed packages.
+Prints the version of that package, then for each scenario a line of JSON with its name and its
+record, as soon as it is done. Without -P, the directory of this file would come before installed
+packages.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import importlib.metadata
 import json
 import logging
 import os
@@ -102,6 +104,8 @@ def play(function: Function) -> dict[str, list[str]]:
 def main() -> None:
     logging.getLogger().setLevel(logging.DEBUG)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.getLogger("quiet").setLevel(logging.INFO)
+    print(importlib.metadata.version("websockets"), flush=True)
     for name in sys.argv[1:]:
         print(json.dumps([name, play(SCENARIOS[name])]), flush=True)
 

@@ -92,7 +92,7 @@ def describe(value: object) -> str:
     if isinstance(value, BaseException):
         return describe_exception(value)
     if isinstance(value, enum.Enum):
-        return str(value)
+        return f"{type(value).__name__}.{value.name}"
     if isinstance(value, (str, bytes, bytearray, memoryview)):
         return describe_data(value)
     if isinstance(value, Headers):
