@@ -412,7 +412,7 @@ class PayloadTooBig(WebSocketException):
             compressed frames. A message instead of a size is deprecated.
         max_size: bytes that were still allowed.
         current_size: bytes of the message's earlier frames. It is added to ``max_size``, so that
-            the attribute :attr:`max_size` is the limit of the message.
+            the attribute ``max_size`` is the limit of the message.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """
 The grammar of the headers in the opening handshake.
 
-Parsers take the value of a header and raise :exc:`InvalidHeaderFormat`, which tells where the value
-leaves the grammar. Builders return a value.
+Parsers take the value of a header and raise :exc:`.InvalidHeaderFormat`, which tells where the
+value leaves the grammar. Builders return a value.
 """
 
 from __future__ import annotations

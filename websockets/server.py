@@ -142,7 +142,7 @@ class ServerProtocol(Protocol):
         subprotocols: subprotocols to negotiate, in order of preference. By default, none.
         select_subprotocol: replaces :meth:`select_subprotocol`; called with the protocol and the
             list of the client's subprotocols.
-        state: state to start in; :attr:`State.OPEN` if the opening handshake is over.
+        state: state to start in; :attr:`.State.OPEN` if the opening handshake is over.
         max_size: largest message in bytes, None for no limit; or a tuple of the largest message and
             the largest fragment.
         logger: logger for this connection; ``websockets.server`` unless given.
@@ -188,7 +188,7 @@ class ServerProtocol(Protocol):
         Create the response that opens the connection.
 
         If the request is not an acceptable handshake request, or negotiation fails, the response
-        says so instead, and :attr:`handshake_exc` says why.
+        says so instead, and ``handshake_exc`` says why.
 
         The response may be changed before :meth:`send_response` is called with it.
 
@@ -262,7 +262,7 @@ class ServerProtocol(Protocol):
         """
         Check a handshake request and negotiate extensions and subprotocol.
 
-        Sets :attr:`origin`, :attr:`extensions` and :attr:`subprotocol`.
+        Sets ``origin``, ``extensions`` and ``subprotocol``.
 
         Args:
             request: the handshake request.
