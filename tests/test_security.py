@@ -4,14 +4,14 @@ Rules are tested one by one elsewhere: those of frames in ``test_codec.py`` and
 ``asyncio/test_bad_input.py``, those of the handshake in ``test_handshake_rules.py``. Here is what
 attackers made of broken ones, often on real sockets, and with the memory that it takes.
 
-Two classes belong to what is not built yet: credentials checked in a time that tells about them
-(CVE-2021-33880, and non-ASCII ones that break the comparison), as there is no ``basic_auth``; and
-credentials that follow a redirect to another origin, as no redirect is followed, which is tested.
+One class belongs to what is not built yet: credentials that follow a redirect to another origin,
+as no redirect is followed, which is tested.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import gc
 import logging
@@ -28,8 +28,9 @@ from typing import Any
 import pytest
 
 from websockets.asyncio.client import connect
-from websockets.asyncio.server import ServerConnection, broadcast
+from websockets.asyncio.server import ServerConnection, basic_auth, broadcast
 from websockets.client import ClientProtocol
+from websockets.credentials import BasicAuth
 from websockets.datastructures import Headers
 from websockets.exceptions import (
     ConnectionClosedError,
@@ -65,6 +66,7 @@ from .helpers import (
     frame,
     idle,
     noise,
+    port_of,
     raw_client,
     raw_server,
     raw_socket,
@@ -1170,6 +1172,93 @@ class TestHandshakeFloods:
         assert close_of(protocol) == (1008, "too much data before the handshake response")
         assert protocol.close_expected()
         assert protocol.events_received() == []
+
+
+class TestCredentials:
+    """Checks of passwords whose time tells about them (CVE-2021-33880), and comparisons that break.
+
+    ``hmac.compare_digest()`` raises an exception for strings that are not ASCII: a client that
+    sends one is to get 401 like others, not 500, and nothing is to be logged.
+    """
+
+    USERS = [("joe", "secret"), ("\xe9mile", "\u5bc6\U0001f511"), ("long", "x" * 1000)]
+
+    WRONG = [
+        ("joe", "s"),
+        ("joe", "secreu"),
+        ("joe", "secret "),
+        ("jof", "secret"),
+        ("nobody", "secret"),
+        ("\xe9mile", "\u5bc6"),
+        ("\xe9mile", "secret"),
+        ("joe", "\u5bc6\U0001f511"),
+        ("joe", "\udcff\udc80"),
+        ("\udcff", "secret"),
+        ("joe", "\x00"),
+        ("long", "x" * 999),
+        ("long", ""),
+        ("", ""),
+    ]
+
+    def calls(self, auth: BasicAuth, username: str, password: str) -> list[Any]:
+        """Return what is called, in Python and in C, when a pair is checked."""
+        seen: list[Any] = []
+
+        def note(frame: Any, event: str, argument: Any) -> None:
+            seen.append((event, frame.f_code.co_name, getattr(argument, "__name__", None)))
+
+        old = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            auth.check(username, password)
+        finally:
+            sys.setprofile(old)
+        return seen
+
+    def test_all_pairs_take_the_same_way(self) -> None:
+        """A name that nobody has, a password that begins right: nothing is skipped."""
+        auth = BasicAuth("realm", self.USERS)
+        right = self.calls(auth, *self.USERS[0])
+        assert len(right) > 2
+        for pair in [*self.USERS, *self.WRONG]:
+            assert self.calls(auth, *pair) == right, pair
+
+    def test_no_names_or_passwords_are_compared(self) -> None:
+        """There are none: what there is comes from a key that nobody else has."""
+        auth, twin = (BasicAuth("realm", self.USERS) for _ in range(2))
+        known, other = (vars(each.check.__self__) for each in (auth, twin))  # type: ignore[attr-defined]
+        assert sorted(known) == ["_digests", "_key"]
+        assert {type(value) for value in known["_digests"]} == {bytes}
+        assert {len(value) for value in known["_digests"]} == {32}
+        assert len(known["_digests"]) == len(self.USERS)
+        assert not known["_digests"] & other["_digests"]
+
+    def test_who_is_let_in(self) -> None:
+        auth = BasicAuth("realm", self.USERS)
+        assert all(auth.check(*pair) for pair in self.USERS)
+        assert not any(auth.check(*pair) for pair in self.WRONG)
+
+    async def test_answers_do_not_tell_who_is_known(self, caplog: pytest.LogCaptureFixture) -> None:
+        answers = set()
+        guard = basic_auth("realm", self.USERS)
+        async with serving(echo, process_request=guard) as server:
+            for username, password in self.WRONG:
+                pair = f"{username}:{password}".encode(errors="surrogateescape")
+                header = "Basic " + base64.b64encode(pair).decode()
+                async with raw_socket(server) as peer:
+                    port = port_of(server)
+                    await peer.send(request_bytes(port, extra=[("Authorization", header)]))
+                    answer = await peer.read_to_end()
+                assert answer.startswith(b"HTTP/1.1 401 ")
+                answers.add(re.sub(rb"Date: [^\r]*", b"", answer))
+        assert len(answers) == 1
+        assert noise(caplog) == []
+
+    def test_no_password_is_another_with_its_name(self) -> None:
+        """Joined, these would be the same."""
+        auth = BasicAuth("realm", ("joe", "secret"))
+        for pair in [("joes", "ecret"), ("jo", "esecret"), ("", "joesecret"), ("joe:", "secret")]:
+            assert not auth.check(*pair)
 
 
 class TestRedirects:
