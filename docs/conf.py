@@ -4,8 +4,12 @@ The root of the repository is the source, so that the links between these pages,
 benchmarks' results are the same here and on a code host.
 """
 
+import ast
+import importlib
 import os
+import pkgutil
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +53,8 @@ maximum_signature_line_length = 80
 # Nothing is fetched while this is built, so what is elsewhere cannot be referred to.
 nitpick_ignore_regex = [
     # Python's library, and werkzeug.
-    ("py:.*", r"(asyncio|collections|enum|http|logging|re|socket|ssl|types|typing)\..*"),
-    ("py:.*", r"(urllib|uuid|werkzeug)\..*|logging|typing|zlib|zlib\..*"),
+    ("py:.*", r"(asyncio|collections|enum|http|logging|os|re|socket|ssl|types|typing)\..*"),
+    ("py:.*", r"(urllib|uuid|werkzeug)\..*|logging|typing|zlib|zlib\..*|Map"),
     # Private, and of use to nobody.
     ("py:class", r"websockets\.utils\._Socket"),
 ]
@@ -61,6 +65,24 @@ html_show_copyright = False
 html_copy_source = False
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
+
+
+def import_for_types(package_name: str) -> None:
+    """Import what modules import for type checkers only: annotations are resolved with it."""
+    package = importlib.import_module(package_name)
+    modules = []
+    for info in pkgutil.walk_packages(package.__path__, f"{package_name}."):
+        if not info.name.rpartition(".")[2].startswith("_"):
+            with warnings.catch_warnings(action="ignore"):  # old names
+                modules.append(importlib.import_module(info.name))
+    for module in modules:
+        for node in ast.parse(Path(str(module.__file__)).read_text()).body:
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                code = compile(ast.Module(node.body, []), str(module.__file__), "exec")
+                exec(code, vars(module))
+
+
+import_for_types("websockets")
 
 GOOGLE_STYLE = Config(napoleon_use_rtype=False)
 
