@@ -66,6 +66,7 @@ if codec_in_use() == "pure" and len(expected_codecs()) > 1:
         "extensions/test_base.py",
         "extensions/test_permessage_deflate.py",
         "test_benchmarks.py",
+        "test_cli.py",
         "test_codec.py",
         "test_datastructures.py",
         "test_docs.py",

@@ -57,7 +57,8 @@ def test_names_are_those_of_17_4():
 # What each module of 17.4 adds to the package.
 NAMES = """
     connect unix_connect ClientConnection
-    broadcast serve unix_serve ServerConnection Server
+    route unix_route Router
+    basic_auth broadcast serve unix_serve ServerConnection Server
     ClientProtocol
     Headers HeadersLike MultipleValuesError
     ConcurrencyError ConnectionClosed ConnectionClosedError ConnectionClosedOK DuplicateParameter

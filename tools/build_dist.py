@@ -67,6 +67,9 @@ def echo(distribution: Path, directory: Path, environment: Mapping[str, str] = N
     # From a path of its own, or pip would install what it built before, in another environment.
     local = shutil.copy(distribution, directory)
     run(python, "-m", "pip", "install", "-q", local, cwd=directory, environment=environment)
+    script = run(python.with_name("websockets"), "--version", cwd=directory)
+    if script != "websockets 17.4\n":
+        raise SystemExit(f"FAILED: the websockets script prints {script!r}")
     shutil.copy(ROOT / "examples" / "echo.py", directory)
     return run(python, "echo.py", cwd=directory)
 
@@ -90,7 +93,8 @@ def check_contents(wheel: Path, sdist: Path) -> None:
         [name for name in inside if name.endswith(".c")] == ["benchmarks/wsload.c"],
         "the sdist holds no generated C",
     )
-    kept = {"tests", "examples", "benchmarks", "docs", "tools", "Makefile", "LICENSE", "README.md"}
+    kept = {".ci", "tests", "examples", "benchmarks", "docs", "fuzz", "oracle", "tools"}
+    kept |= {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md"}
     check(kept <= {name.split("/")[0] for name in inside}, "the sdist holds all there is to check")
 
 

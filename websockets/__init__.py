@@ -13,7 +13,8 @@ from .version import version as __version__  # noqa: F401
 
 _MODULES = {
     "asyncio.client": "connect unix_connect ClientConnection",
-    "asyncio.server": "broadcast serve unix_serve ServerConnection Server",
+    "asyncio.router": "route unix_route Router",
+    "asyncio.server": "basic_auth broadcast serve unix_serve ServerConnection Server",
     "client": "ClientProtocol",
     "datastructures": "Headers HeadersLike MultipleValuesError",
     "exceptions": (

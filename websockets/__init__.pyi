@@ -5,9 +5,11 @@ from .asyncio.client import (
     connect,
     unix_connect,
 )
+from .asyncio.router import Router, route, unix_route
 from .asyncio.server import (
     Server,
     ServerConnection,
+    basic_auth,
     broadcast,
     serve,
     unix_serve,
@@ -115,6 +117,7 @@ __all__ = [
     "Request",
     "RequestLineTooLong",
     "Response",
+    "Router",
     "SecurityError",
     "Server",
     "ServerConnection",
@@ -127,9 +130,12 @@ __all__ = [
     "TooManyFragments",
     "TooManyHeaders",
     "WebSocketException",
+    "basic_auth",
     "broadcast",
     "connect",
+    "route",
     "serve",
     "unix_connect",
+    "unix_route",
     "unix_serve",
 ]

@@ -230,7 +230,7 @@ async def talk(screen: Terminal | Pipe, uri: str, wait: float, **options: Any) -
     try:
         websocket = await connect(uri, **options)
     except (OSError, WebSocketException, ValueError, ImportError) as exc:
-        screen.report(f"Failed to connect to {uri}: {exc or repr(exc)}.")
+        screen.report(f"Failed to connect to {uri}: {str(exc) or repr(exc)}.")
         return 1
     screen.report(f"Connected to {uri}.")
     if websocket.subprotocol is not None:
