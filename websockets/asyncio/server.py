@@ -21,7 +21,7 @@ from ..headers import validate_subprotocols
 from ..http11 import SERVER, Request, Response
 from ..protocol import CLOSED, CONNECTING, OPEN
 from ..server import SWITCHING_PROTOCOLS, ServerProtocol
-from ..typing import LoggerLike, Origin, StatusLike, Subprotocol
+from ..typing import LoggerLike, Origin, PathLike, StatusLike, Subprotocol
 from ..utils import get_socket_name
 from .broadcast import broadcast
 from .connection import Connection
@@ -557,7 +557,7 @@ def serve(
     return server
 
 
-def unix_serve(handler: Handler, path: str | None = None, **kwargs: Any) -> Server:
+def unix_serve(handler: Handler, path: PathLike | None = None, **kwargs: Any) -> Server:
     """Create a WebSocket server that listens on a Unix socket.
 
     Args:
