@@ -1051,6 +1051,33 @@ def test_close_exc_is_new_each_time(side):
     assert str(pickle.loads(pickle.dumps(protocol.close_exc))) == str(protocol.close_exc)
 
 
+def test_close_exc_tells_the_cause(side):
+    protocol = Protocol(side)
+    protocol.receive_eof()
+    assert repr(protocol.close_exc.__cause__) == "EOFError('unexpected end of stream')"
+    protocol = Protocol(side)
+    protocol.receive_data(from_peer(side, 3))
+    protocol.receive_eof()
+    assert protocol.close_exc.__cause__ is protocol.parser_exc
+    assert isinstance(protocol.parser_exc, ProtocolError)
+    protocol = Protocol(side)
+    protocol.receive_data(from_peer(side, CLOSE))
+    protocol.receive_eof()
+    assert protocol.close_exc.__cause__ is None
+
+
+@pytest.mark.parametrize(("cut", "logged"), [(0, True), (1, False), (3, False)])
+def test_the_end_of_the_stream_is_logged(side, cut, logged, caplog):
+    """Between two frames, as 17.4 does it."""
+    caplog.set_level(logging.DEBUG, "websockets")
+    protocol = Protocol(side)
+    protocol.receive_data(from_peer(side, TEXT, b"message")[:cut])
+    caplog.clear()
+    protocol.receive_eof()
+    assert ("< EOF" in caplog.messages) is logged
+    assert "> EOF" in caplog.messages
+
+
 def test_base_class_has_no_handshake(side):
     with pytest.raises(NotImplementedError):
         Protocol(side, state=CONNECTING).receive_handshake()

@@ -268,6 +268,8 @@ class Protocol:
     def close_exc(self) -> ConnectionClosed:
         """Exception to raise to whoever uses the closed connection.
 
+        Its cause is :attr:`parser_exc`, what was wrong with the peer's stream, if anything was.
+
         Raises:
             AssertionError: if the connection is not closed.
         """
@@ -282,7 +284,9 @@ class Protocol:
             exc_type = ConnectionClosedOK
         else:
             exc_type = ConnectionClosedError
-        return exc_type(self.close_rcvd, self.close_sent, self.close_rcvd_then_sent)
+        exc = exc_type(self.close_rcvd, self.close_sent, self.close_rcvd_then_sent)
+        exc.__cause__ = self.parser_exc
+        return exc
 
     # Public methods for receiving
 
@@ -315,12 +319,12 @@ class Protocol:
             return
         self.eof_rcvd = True
         if not self.ended:
-            if self.debug:
-                self.logger.debug("< EOF")
             if self.handshake_parser is not None:
                 self.handshake_parser.feed_eof()
                 self.receive_handshake()
             else:
+                if self.debug and not self.reader.in_frame:
+                    self.logger.debug("< EOF")
                 self.parser_exc = self.reader.eof_error()
             self.ended = True
         # RFC 6455 section 7.1.1: the server closes the TCP connection first; now it is our turn.

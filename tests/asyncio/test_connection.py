@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import inspect
 import logging
 import os
@@ -257,16 +258,43 @@ async def test_decode_argument() -> None:
         assert await server.recv(decode=True) == "b"
 
 
-async def test_decoding_binary_that_is_not_text() -> None:
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("parts", [[b"\xff"], [b"a", b"\xff", b"b"], [b"a\xc3", b""]])
+async def test_decoding_binary_that_is_not_text(parts: list[bytes], streaming: bool) -> None:
     """The application asked for text and the peer sent none: 1007, as the RFC has it."""
-    async with pair() as (client, server):
-        await client.send(b"\xff")
-        with pytest.raises((ConnectionClosedError, UnicodeDecodeError)) as raised:
-            await within(server.recv(decode=True))
-        if isinstance(raised.value, ConnectionClosedError):
-            assert isinstance(raised.value.__cause__, UnicodeDecodeError)
-            assert raised.value.sent is not None
-            assert raised.value.sent.code == 1007
+    async with server_of_raw_client(close_timeout=0.05) as (server, peer):
+        for i, part in enumerate(parts):
+            await peer.send_frame(BINARY if i == 0 else CONT, part, fin=part is parts[-1])
+        await peer.send_frame(TEXT, b"next")
+
+        async def receive() -> Any:
+            if streaming:
+                return [part async for part in server.recv_streaming(decode=True)]
+            return await server.recv(decode=True)
+
+        receiving = asyncio.create_task(receive())
+        sent = await peer.recv_frame()
+        assert sent.opcode == CLOSE
+        assert sent.close[0] == 1007
+        with pytest.raises(ConnectionClosedError) as raised:
+            await within(receiving)
+        assert raised.value.sent == Close(*sent.close)
+        assert isinstance(raised.value.__cause__, UnicodeDecodeError)
+        assert sent.close[1].startswith(raised.value.__cause__.reason)
+        # Nobody is left receiving, and what had arrived can be received.
+        rest, exc = await drain_messages(server)
+        assert rest in ([], ["next"])
+        assert str(exc) == str(raised.value)
+
+
+async def test_decoding_binary_when_the_connection_is_closed() -> None:
+    async with server_of_raw_client() as (server, peer):
+        await peer.send(client_frame(BINARY, b"\xff") + client_frame(CLOSE, close_payload(1000)))
+        await within(server.wait_closed())
+        with pytest.raises(ConnectionClosedOK) as raised:
+            await server.recv(decode=True)
+        assert isinstance(raised.value.__cause__, UnicodeDecodeError)
+        assert server.close_code == 1000
 
 
 # Fragments
@@ -1046,6 +1074,35 @@ async def test_own_logger(caplog: pytest.LogCaptureFixture) -> None:
 # Sockets
 
 
+async def test_debug_log_of_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "websockets.server")
+    async with server_of_raw_client() as (server, peer):
+        caplog.clear()
+        await peer.send_close(1000)
+        await within(server.wait_closed())
+        assert caplog.messages[:5] == [
+            "< CLOSE 1000 (OK) [2 bytes]",
+            "> CLOSE 1000 (OK) [2 bytes]",
+            "= connection is CLOSING",
+            "> EOF",
+            "x half-closing TCP connection",
+        ]
+        assert "= connection is CLOSED" in caplog.messages
+        assert caplog.messages.count("x half-closing TCP connection") == 1
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3])
+async def test_debug_log_of_a_stream_that_ends(cut: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "websockets.server")
+    async with server_of_raw_client() as (server, peer):
+        caplog.clear()
+        await peer.send(client_frame(TEXT, b"message")[:cut])
+        peer.send_eof()
+        await within(server.wait_closed())
+        assert ("< EOF" in caplog.messages) is (cut == 0)
+        assert "x half-closing TCP connection" in caplog.messages
+
+
 async def test_nagle_is_off() -> None:
     async with pair() as (client, server):
         for ws in (client, server):
@@ -1065,6 +1122,59 @@ async def test_abort_from_outside() -> None:
 
 
 # Endings
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+@pytest.mark.parametrize("then", ["close", "wait_closed", "send", "recv"])
+async def test_failed_through_the_protocol(side: str, then: str) -> None:
+    """The protocol is the application's, too; it does not write by itself."""
+    connect = client_of_raw_server if side == "client" else server_of_raw_client
+    async with connect(close_timeout=0.05) as (ws, peer):  # type: ignore[operator]
+        ws.protocol.fail(4000, "enough")
+        assert ws.state is State.CLOSING
+        if then == "recv":
+            # It takes some event to notice.
+            await peer.send_frame(TEXT, b"unwanted")
+        arguments = ["message"] if then == "send" else []
+        calling = asyncio.create_task(getattr(ws, then)(*arguments))
+        assert (await peer.recv_frame()).close == (4000, "enough")
+        if then in ("send", "recv"):
+            with pytest.raises(ConnectionClosedError) as raised:
+                await within(calling)
+            assert raised.value.sent == Close(4000, "enough")
+        else:
+            await within(calling)
+        assert ws.state is State.CLOSED
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+async def test_the_application_has_ended_the_stream(size: int) -> None:
+    async with server_of_raw_client() as (server, peer):
+        server.transport.write_eof()  # type: ignore[attr-defined]
+        await peer.expect_eof()
+        with contextlib.suppress(ConnectionClosed):
+            await within(server.send("x" * size))
+        with pytest.raises(ConnectionClosedError) as raised:
+            await within(server.recv())
+        assert isinstance(raised.value.__cause__, RuntimeError)
+
+
+async def test_write_replaced(on_uvloop: bool) -> None:
+    """As a test does that wants a peer to hear nothing."""
+    async with server_of_raw_client() as (server, peer):
+        written: list[bytes] = []
+        try:
+            server.transport.write = written.append  # type: ignore[method-assign]
+        except AttributeError:
+            assert on_uvloop
+            return
+        await server.send("x")
+        await server.ping(b"p")
+        await server.send(b"y" * 70_000)
+        await turns()
+        assert b"".join(written)[:6] == frame(TEXT, b"x") + frame(PING, b"p")[:3]
+        assert len(b"".join(written)) == 3 + 3 + 10 + 70_000
+        assert await peer.is_open_for(0.01)
 
 
 async def test_an_error_while_reading_on(loop_errors: list[dict[str, Any]]) -> None:

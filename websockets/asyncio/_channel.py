@@ -133,6 +133,7 @@ class Channel:
         "_buffer",
         "_corked",
         "_corked_size",
+        "_exposed",
         "_fd",
         "_heard",
         "_in_batch",
@@ -164,6 +165,7 @@ class Channel:
         def _settle(self, spent: bool) -> None: ...
         def _write_large(self, chunks: Sequence[BytesLike]) -> None: ...
         def _write_chunks(self, chunks: list[BytesLike]) -> None: ...
+        def _give_up(self, exc: BaseException) -> None: ...
 
     def __init__(
         self, protocol: Protocol, session: Session[asyncio.Future[float]], write_limit: int
@@ -190,6 +192,7 @@ class Channel:
         self.write_limit_high = write_limit
         self._fd = -1  # descriptor to write to without the transport's help, if that is safe
         self._in_python = False  # whether the transport is asyncio's, whose methods are in Python
+        self._exposed = False  # whether the application has been given the transport
         self._corked: list[BytesLike] = []  # frames to leave in one write
         self._corked_size = 0
         self._in_turn = False  # whether something was written in this turn of the event loop
@@ -224,6 +227,8 @@ class Channel:
             if self._in_libuv and nbytes == READ_SIZE:
                 # It reads one socket up to 32 times before it looks at others.
                 self._yield()
+        elif self.protocol.writes:  # the application has failed it through its protocol
+            self._act()
 
     def _receive(self) -> None:
         """Read what has arrived, answer control frames, and deliver messages."""
@@ -347,19 +352,29 @@ class Channel:
                     return
                 rest = memoryview(data)[written:]
         # An error is left to the transport, which will meet it too.
+        self._write_rest(rest)
+
+    def _write_rest(self, data: BytesLike) -> None:
+        """Have the transport write."""
         if not self._transport.is_closing():
-            self._transport.write(rest)
+            try:
+                self._transport.write(data)
+            except RuntimeError as exc:  # the application has ended the stream
+                self._give_up(exc)
 
     def _is_direct(self) -> bool:
         """Whether the socket may be written to.
 
         The application has the transport too: it may have written to it, closed it, or given it to
-        another protocol, and the descriptor may be another connection's by then.
+        another protocol, and the descriptor may be another connection's by then. Tests replace its
+        method ``write``.
         """
         transport = self._transport
         if self._fd < 0:
             return False
         if self._in_python:
+            if self._exposed and "write" in vars(transport):
+                return False
             # The same as below, in a tenth of the time.
             return not transport._buffer and not transport._closing and transport._protocol is self
         return (

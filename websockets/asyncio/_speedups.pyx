@@ -424,6 +424,7 @@ cdef class Channel:
     cdef object _is_closing
     cdef object _get_protocol
     cdef bint _in_python  # whether the transport is asyncio's, whose methods are in Python
+    cdef public bint _exposed  # whether the application has been given the transport
     cdef public list _corked  # frames to leave in one write
     cdef public Py_ssize_t _corked_size
     cdef object _turn  # those that have written in this turn of the event loop
@@ -497,6 +498,8 @@ cdef class Channel:
             if self._in_libuv and nbytes == _READ_SIZE:
                 # It reads one socket up to 32 times before it looks at others.
                 self._yield()
+        elif self.protocol.writes:  # the application has failed it through its protocol
+            self._act()
 
     def _read_ready(self):
         """Do what asyncio's transport does when there is something to read."""
@@ -715,19 +718,29 @@ cdef class Channel:
             if written > 0:
                 rest = memoryview(data)[written:]
         # An error is left to the transport, which will meet it too.
+        Channel._write_rest(self, rest)
+
+    cpdef _write_rest(self, data):
+        """Have the transport write."""
         if not self._transport.is_closing():
-            self._transport.write(rest)
+            try:
+                self._transport.write(data)
+            except RuntimeError as exc:  # the application has ended the stream
+                self._give_up(exc)
 
     cpdef bint _is_direct(self) except -1:
         """Whether the socket may be written to.
 
         The application has the transport too: it may have written to it, closed it, or given it to
-        another protocol, and the descriptor may be another connection's by then.
+        another protocol, and the descriptor may be another connection's by then. Tests replace its
+        method ``write``.
         """
         transport = self._transport
         if self._fd < 0:
             return False
         if self._in_python:
+            if self._exposed and "write" in transport.__dict__:
+                return False
             # The same as below, in a tenth of the time.
             return (
                 not transport._buffer and not transport._closing and transport._protocol is self

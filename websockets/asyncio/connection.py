@@ -148,6 +148,7 @@ class Connection(Channel, asyncio.BufferedProtocol):
         # Whoever writes to it writes behind what was sent before.
         if self._corked:
             self._flush()
+        self._exposed = True
         return self._transport
 
     @property
@@ -248,11 +249,18 @@ class Connection(Channel, asyncio.BufferedProtocol):
 
         Raises:
             ConnectionClosed: if the connection is closed and all messages have been received.
+                The connection is failed with code 1007 if ``decode`` is True and a binary message
+                is not UTF-8; the cause is the :exc:`UnicodeDecodeError`.
             ConcurrencyError: if two coroutines receive at the same time.
-            UnicodeDecodeError: if ``decode`` is True and a binary message is not UTF-8.
         """
         message = await self._next_message()
-        return message if decode is None else convert(message, decode)
+        if decode is None:
+            return message
+        try:
+            return convert(message, decode)
+        except UnicodeDecodeError as exc:
+            await self._fail_decoding(exc)
+            raise self.close_exc from exc
 
     async def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]:
         """Receive the next message, fragment by fragment as they arrive.
@@ -267,10 +275,10 @@ class Connection(Channel, asyncio.BufferedProtocol):
             Strings or bytes.
 
         Raises:
-            ConnectionClosed: if the connection is closed before the message is complete.
+            ConnectionClosed: if the connection is closed before the message is complete, or failed
+                as in :meth:`recv`.
             ConcurrencyError: if two coroutines receive at the same time, or an earlier message was
                 left unfinished.
-            UnicodeDecodeError: if ``decode`` is True and a binary message is not UTF-8.
         """
         session, messages = self.session, self._messages
         if self._is_receiving():
@@ -283,7 +291,12 @@ class Connection(Channel, asyncio.BufferedProtocol):
         if session.stopped:
             self._refill()
         if type(message) is not Incoming:
-            yield convert(message, decode)  # type: ignore[arg-type]
+            try:
+                whole = convert(message, decode)  # type: ignore[arg-type]
+            except UnicodeDecodeError as exc:
+                await self._fail_decoding(exc)
+                raise self.close_exc from exc
+            yield whole
             return
         message.taken = True
         decoder = FragmentDecoder(message.text, decode)
@@ -300,7 +313,12 @@ class Connection(Channel, asyncio.BufferedProtocol):
             session.receiving = None if final else "recv_streaming"
             if session.stopped:
                 self._refill()
-            yield decoder.convert(data, final)
+            try:
+                fragment = decoder.convert(data, final)
+            except UnicodeDecodeError as exc:
+                await self._fail_decoding(exc)
+                raise self.close_exc from exc
+            yield fragment
 
     async def send(
         self,
@@ -431,6 +449,14 @@ class Connection(Channel, asyncio.BufferedProtocol):
             self._refill()
         return message.take_all() if type(message) is Incoming else message  # type: ignore[return-value]
 
+    async def _fail_decoding(self, exc: UnicodeDecodeError) -> None:
+        """Fail the connection, as the peer did not send the text that is asked for."""
+        self._set_lost_exc(exc)
+        self.session.receiving = None
+        if self.protocol.state is OPEN:
+            self.protocol.fail_parsing(exc)
+        await self._wait_for_loss()
+
     def _is_receiving(self) -> bool:
         """Whether a coroutine is receiving, or has left a message unfinished."""
         return self._waiter is not None or self.session.receiving is not None
@@ -465,6 +491,8 @@ class Connection(Channel, asyncio.BufferedProtocol):
             self._reader.feed(data)
             self._heard = True
             self._receive()
+        elif self.protocol.writes:  # the application has failed it through its protocol
+            self._act()
 
     def _receive_handshake(self, data: bytes) -> None:
         protocol = self.protocol
@@ -668,9 +696,14 @@ class Connection(Channel, asyncio.BufferedProtocol):
             with contextlib.suppress(OSError):
                 written = os.writev(self._fd, chunks[:MAX_VECTOR])
         for chunk in chunks:
-            if written < len(chunk) and not self._transport.is_closing():
-                self._transport.write(memoryview(chunk)[written:] if written else chunk)
+            if written < len(chunk):
+                self._write_rest(memoryview(chunk)[written:] if written else chunk)
             written = max(written - len(chunk), 0)
+
+    def _give_up(self, exc: BaseException) -> None:
+        """Drop the connection, as what was to be written cannot be."""
+        self._set_lost_exc(exc)
+        self._transport.abort()
 
     def _transmit(self) -> None:
         """Write what the protocol has queued, control frames among it, at once and in order."""
@@ -698,7 +731,11 @@ class Connection(Channel, asyncio.BufferedProtocol):
                 self._refill()
 
     def _write_eof(self) -> None:
+        if self._transport.is_closing():
+            return
         if self._transport.can_write_eof():
+            if self.debug:
+                self.logger.debug("x half-closing TCP connection")
             try:
                 self._transport.write_eof()
             except OSError:
@@ -834,6 +871,9 @@ class Connection(Channel, asyncio.BufferedProtocol):
             self._lost_exc = exc
 
     async def _wait_for_loss(self) -> None:
+        if self.protocol.writes:
+            # The application has failed the connection through its protocol.
+            self._transmit()
         if not self._lost:
             waiter = self.loop.create_future()
             self._lost_waiters.append(waiter)
