@@ -123,7 +123,8 @@ class Player:
             [os.path.abspath(python), "-P", "-X", "utf8", str(HERE / "play.py"), *scenarios],
             stdout=self.output,
             stderr=self.errors,
-            env={**environment, "PYTHONHASHSEED": "0"},
+            # Compression by the same module in both.
+            env={**environment, "PYTHONHASHSEED": "0", "WEBSOCKETS_ZLIB": "zlib"},
             cwd=HERE,
         )
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame
 from websockets.http11 import Request, Response
 
 #: Longest text or bytes that are shown whole; of longer ones, the length and a digest.
@@ -101,12 +102,15 @@ def describe(value: object) -> str:
         return f"Request({value.path!r}, {describe(value.headers)})"
     if isinstance(value, Response):
         head = f"{value.status_code} {value.reason_phrase}"
-        return f"Response({head}, {describe(value.headers)}, {describe(value.body)})"
+        return f"Response({head}, {describe(value.headers)}, {describe(bytes(value.body))})"
     if isinstance(value, dict):
         pairs = (f"{describe(key)}: {describe(item)}" for key, item in value.items())
         return f"{{{', '.join(pairs)}}}"
     if isinstance(value, (list, tuple)):
         return f"{type(value).__name__}({', '.join(map(describe, value))})"
+    if isinstance(value, Frame):
+        bits = "".join(str(int(bit)) for bit in (value.fin, value.rsv1, value.rsv2, value.rsv3))
+        return f"Frame({describe(value.opcode)}, {describe(bytes(value.data))}, {bits})"
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = (describe(getattr(value, item.name)) for item in dataclasses.fields(value))
         return f"{type(value).__name__}({', '.join(fields)})"

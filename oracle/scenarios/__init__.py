@@ -3,19 +3,29 @@
 from . import (
     client_handshake,
     closing,
+    compression,
     errors,
+    keepalive,
     messages,
+    reconnecting,
+    routing,
     sansio,
     server_handshake,
+    servers,
     tasks,
 )
 
 __all__ = [
     "client_handshake",
     "closing",
+    "compression",
     "errors",
+    "keepalive",
     "messages",
+    "reconnecting",
+    "routing",
     "sansio",
     "server_handshake",
+    "servers",
     "tasks",
 ]
