@@ -6,11 +6,13 @@ The log's texts and levels were recorded from the released websockets.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http
 import logging
 import os
 import pathlib
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -24,6 +26,7 @@ from websockets.http11 import Request, Response
 
 from ..helpers import (
     CLOSE,
+    TLS,
     RawResponse,
     connecting,
     drain_messages,
@@ -236,6 +239,30 @@ async def test_newcomers_hear_that_it_closes(
         CLOSED,
         CLOSED,
     ]
+
+
+@pytest.mark.parametrize("close_timeout", [10, None])
+async def test_who_is_refused_over_tls_does_not_delay_closing(
+    close_timeout: float | None, tls: TLS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Browsers connect in advance, say nothing, and do not close either."""
+    monkeypatch.setattr("websockets.asyncio.server.REFUSAL_TIMEOUT", 0.02)
+    async with serving(ssl=tls.server, close_timeout=close_timeout) as server:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        talk = tls.client.wrap_bio(incoming, outgoing, server_hostname="localhost")
+        async with raw_socket(server) as peer:
+            while True:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    talk.do_handshake()
+                    break
+                await peer.send(outgoing.read())
+                incoming.write(await peer.read_some())
+            await peer.send(outgoing.read())
+            await until(lambda: server.all_connections)
+            server.close()
+            await within(server.wait_closed(), 5)
+            incoming.write(await peer.read_to_end())
+            assert talk.read().startswith(b"HTTP/1.1 503 ")
 
 
 async def test_connections_may_be_closed_one_after_the_other() -> None:

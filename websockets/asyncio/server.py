@@ -36,6 +36,9 @@ ProcessResponse = Callable[
     ["ServerConnection", Request, Response], Awaitable[Response | None] | Response | None
 ]
 
+# A server that closes waits so many seconds for those it refuses to take note.
+REFUSAL_TIMEOUT = 1.0
+
 # Of what is tried out, nobody need know.
 SILENT = logging.Logger("websockets.silent", logging.CRITICAL)
 
@@ -168,6 +171,12 @@ class ServerConnection(Connection):
             self._transmit()
         if self.protocol.ended:
             self._close_transport()
+            # Over TLS, that waits for the other side to close, too: for ever, if it is a browser
+            # that has connected in advance. There is no need to wait (RFC 8446 section 6.1).
+            deadline = self.loop.time() + REFUSAL_TIMEOUT
+            if self.session.close_deadline is None or self.session.close_deadline > deadline:
+                self.session.close_deadline = deadline
+                self._arm_timer()
 
     def _reject_closing(self) -> Response:
         # For the log: it was not the application that answered.
