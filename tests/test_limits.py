@@ -7,6 +7,7 @@ import contextlib
 import gc
 import importlib
 import inspect
+import itertools
 import json
 import logging
 import os
@@ -36,6 +37,8 @@ from websockets.exceptions import (
     HeaderLineTooLong,
     InvalidHeader,
     InvalidMessage,
+    InvalidProxyMessage,
+    InvalidProxyStatus,
     InvalidStatus,
     PayloadTooBig,
     ProtocolError,
@@ -50,6 +53,7 @@ from websockets.frames import Frame, Opcode
 from websockets.headers import get_extensions
 from websockets.http11 import Request
 from websockets.protocol import Protocol, Side, State
+from websockets.proxy import Tunnel, parse_proxy
 from websockets.server import ServerProtocol
 from websockets.session import Incoming, Keepalive, Session, Timeout, inflating_cost
 from websockets.uri import parse_uri
@@ -635,12 +639,12 @@ def answer(data: bytes) -> Exception | None:
     return protocol.handshake_exc
 
 
-def setting(row: Row) -> None:
+def setting(row: Row, module: ModuleType = http11) -> None:
     """Check that a variable of the environment changes a limit."""
     (variable,) = re.findall("`(WEBSOCKETS_[A-Z_]+)`", row.change)
     name = variable.removeprefix("WEBSOCKETS_")
-    assert getattr(http11, name) == row.number
-    code = f"import json; from websockets import http11; print(json.dumps(http11.{name}))"
+    assert getattr(module, name) == row.number
+    code = f"import json, {module.__name__} as module; print(json.dumps(module.{name}))"
     output = subprocess.run(
         [sys.executable, "-c", code],
         check=True,
@@ -780,11 +784,52 @@ def test_early_data_without_runtime(row: Row) -> None:
             assert len(protocol.events_received()) == 2
 
 
-@checks("redirects")
-def test_redirects(row: Row) -> None:
-    assert row.number == 0
-    exc = answer(b"HTTP/1.1 302 Found\r\nLocation: ws://a/\r\nContent-Length: 0\r\n\r\n")
-    assert isinstance(exc, InvalidStatus)
+@checks("attempts that redirects lead to")
+async def test_redirects(row: Row) -> None:
+    setting(row, importlib.import_module("websockets.redirect"))
+    async with raw_server() as listener:
+
+        async def redirect() -> int:
+            for count in itertools.count():
+                peer = await listener.accept_request()
+                await peer.send(
+                    b"HTTP/1.1 302 Found\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n"
+                )
+                if count == row.number:
+                    break
+            raise AssertionError("too many")
+
+        redirecting = asyncio.create_task(redirect())
+        with pytest.raises(SecurityError) as raised:
+            await within(connect(listener.uri).__aenter__())
+        assert f'`SecurityError`, "{raised.value}"' == row.beyond
+        assert len(listener.peers) == row.number
+        redirecting.cancel()
+        await asyncio.wait([redirecting])
+
+
+@checks("answer of an HTTP proxy")
+def test_proxy_answer(row: Row) -> None:
+    def answer(data: bytes) -> bool:
+        proxy = parse_proxy("http://127.0.0.1:3128")
+        return Tunnel(proxy, "127.0.0.1", 80).receive_data(data)
+
+    line = b"HTTP/1.1 200 " + b"O" * (http11.MAX_LINE_LENGTH - 15) + b"\r\n"
+    field = b"A: " + b"b" * (http11.MAX_LINE_LENGTH - 5) + b"\r\n"
+    fields = field * http11.MAX_NUM_HEADERS
+    assert answer(line + fields + b"\r\n")
+    for data, cause in [
+        (line[:-2] + b"OOO", StatusLineTooLong),
+        (line + b"A" + field, HeaderLineTooLong),
+        (line + fields + b"A: b\r\n", TooManyHeaders),
+    ]:
+        with pytest.raises(InvalidProxyMessage) as raised:
+            answer(data)
+        assert type(raised.value.__cause__) is cause
+    # The body of a refusal is not read.
+    with pytest.raises(InvalidProxyStatus) as refused:
+        answer(b"HTTP/1.1 407 No\r\nContent-Length: 99999999\r\n\r\n")
+    assert refused.value.response.body == b""
 
 
 @checks("payload shown in the debug log")

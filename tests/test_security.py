@@ -3,9 +3,6 @@
 Rules are tested one by one elsewhere: those of frames in ``test_codec.py`` and
 ``asyncio/test_bad_input.py``, those of the handshake in ``test_handshake_rules.py``. Here is what
 attackers made of broken ones, often on real sockets, and with the memory that it takes.
-
-One class belongs to what is not built yet: credentials that follow a redirect to another origin,
-as no redirect is followed, which is tested.
 """
 
 from __future__ import annotations
@@ -35,6 +32,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import (
     ConnectionClosedError,
     InvalidHandshake,
+    InvalidHeader,
     InvalidMessage,
     InvalidStatus,
     InvalidURI,
@@ -57,6 +55,7 @@ from .helpers import (
     PING,
     PONG,
     TEXT,
+    RawListener,
     RawPeer,
     RawResponse,
     client_frame,
@@ -1261,30 +1260,127 @@ class TestCredentials:
             assert not auth.check(*pair)
 
 
+SECRETS = {
+    "Authorization": "Bearer secret",
+    "Cookie": "session=secret",
+    "Proxy-Authorization": "Basic secret",
+}
+
+
 class TestRedirects:
-    """Credentials that follow a redirect to another origin: no redirect is followed."""
+    """Credentials that follow a redirect to another origin; what a redirect can inject."""
 
-    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-    async def test_no_redirect_is_followed(self, status: int) -> None:
+    async def follow(
+        self, location: str, status: int = 302, cls: type[connect] = connect, **kwargs: Any
+    ) -> tuple[bytes, bytes]:
+        """The requests that reach two servers, the first of which redirects to the location."""
         async with raw_server() as first, raw_server() as second:
+            here, there = f"127.0.0.1:{first.port}", f"127.0.0.1:{second.port}"
+            location = location.format(here=here, there=there, port=first.port)
 
-            async def redirect() -> None:
-                peer = await first.accept_request()
-                await peer.send(
-                    f"HTTP/1.1 {status} Go\r\nLocation: {second.uri}\r\n"
-                    "Content-Length: 0\r\n\r\n".encode()
-                )
+            async def serve(listener: RawListener) -> None:
+                while True:
+                    peer = await listener.accept()
+                    listener.request = request = await peer.read_until(b"\r\n\r\n")
+                    requests.append(request)
+                    if b"GET /from " in request:
+                        await peer.send(
+                            f"HTTP/1.1 {status} Go\r\nLocation: {location}\r\n"
+                            "Content-Length: 0\r\n\r\n".encode("iso-8859-1")
+                        )
+                    else:
+                        await peer.send(listener.response())
 
-            redirecting = asyncio.create_task(redirect())
-            following = asyncio.create_task(second.accept())
-            with pytest.raises(InvalidStatus):
-                headers = {"Cookie": "secret", "Authorization": "Bearer secret"}
-                await within(connect(first.uri, additional_headers=headers).__aenter__())
-            await redirecting
-            assert b"secret" in first.request
-            assert not await turned(following), "nobody came"
-            following.cancel()
-            await asyncio.wait([following])
+            requests: list[bytes] = []
+            servers = [asyncio.create_task(serve(listener)) for listener in (first, second)]
+            try:
+                uri = f"ws://user:pass@{here}/from"
+                async with cls(
+                    uri, additional_headers=SECRETS, close_timeout=0.01, **kwargs
+                ) as client:
+                    assert client.state is State.OPEN
+            finally:
+                for server in servers:
+                    server.cancel()
+                await asyncio.wait(servers)
+                # Nobody has come who has not spoken.
+                self.connections = len(first.peers) + len(second.peers)
+                assert self.connections == len(requests)
+        assert len(requests) == 2
+        return requests[0], requests[1]
+
+    @staticmethod
+    def credentials(request: bytes) -> list[str]:
+        found = re.findall(rb"(?i)^(authorization|cookie|proxy-authorization): ", request, re.M)
+        return sorted(name.decode() for name in found)
+
+    @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
+    async def test_same_origin(self, status: int) -> None:
+        everything = ["Authorization", "Authorization", "Cookie", "Proxy-Authorization"]
+        for request in await self.follow("/to", status):
+            assert self.credentials(request) == everything
+
+    @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
+    async def test_other_origin(self, status: int) -> None:
+        first, second = await self.follow("ws://{there}/to", status)
+        assert len(self.credentials(first)) == 4
+        assert self.credentials(second) == []
+        assert b"secret" not in second
+
+    async def test_other_name_of_the_same_server(self) -> None:
+        """The origin is what the URI says, not the address it resolves to."""
+        _, second = await self.follow("ws://localhost:{port}/to")
+        assert self.credentials(second) == []
+
+    async def test_credentials_of_the_redirect(self) -> None:
+        _, second = await self.follow("ws://new:one@{there}/to")
+        assert self.credentials(second) == ["Authorization"]
+        assert b"Authorization: Basic bmV3Om9uZQ==\r\n" in second
+
+    async def test_subclass_cannot_send_them_along(self) -> None:
+        """17.4 drops them where it decides, which a subclass may do instead."""
+
+        class Follow(connect):
+            def process_redirect(self, exc: Exception) -> Exception | str:
+                assert isinstance(exc, InvalidStatus)
+                return exc.response.headers["Location"]
+
+        _, second = await self.follow("ws://{there}/to", 401, Follow)
+        assert self.credentials(second) == []
+
+    @pytest.mark.parametrize(
+        "location",
+        [
+            "/a b",
+            "/to HTTP/1.1",
+            "ws://{there}:x/",
+            "http://{there}/to",
+            "https://{there}/to",
+            "file:///etc/passwd",
+            "/to#fragment",
+            "ws://user@{there}/",
+            "ws://{there}\\@evil/",
+        ],
+    )
+    async def test_invalid(self, location: str) -> None:
+        with pytest.raises(InvalidURI):
+            await self.follow(location)
+        assert self.connections == 1, "nobody was connected to"
+
+    @pytest.mark.parametrize("location", ["/to\x00", "/to\rX-Injected: 1", "/to\nX-Injected: 1"])
+    async def test_control_characters(self, location: str) -> None:
+        with pytest.raises(InvalidMessage):
+            await self.follow(location)
+        assert self.connections == 1
+
+    async def test_encoded_line_ends_stay_encoded(self) -> None:
+        _, second = await self.follow("/to%0d%0aX-Injected:1")
+        assert second.startswith(b"GET /to%0d%0aX-Injected:1 HTTP/1.1\r\n")
+        assert b"\r\nX-Injected" not in second
+
+    async def test_several(self) -> None:
+        with pytest.raises(InvalidHeader, match="^invalid Location header: multiple values$"):
+            await self.follow("/to\r\nLocation: /from")
 
 
 class TestFloodsWithoutReading:

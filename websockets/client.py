@@ -271,6 +271,28 @@ class ClientConnection(ClientProtocol):
         super().__init__(*args, **kwargs)
 
 
+def process_exception(exc: Exception) -> Exception | None:
+    """
+    Decide whether an error of an attempt to connect is worth another attempt.
+
+    It is for errors of the network, among them timeouts and connections that end before the
+    response is complete, and for statuses 500, 502, 503 and 504.
+
+    Args:
+        exc: error of the attempt.
+
+    Returns:
+        :obj:`None` to try again, or an exception to raise.
+    """
+    if isinstance(exc, (OSError, TimeoutError)):
+        return None
+    if isinstance(exc, InvalidMessage) and isinstance(exc.__cause__, EOFError):
+        return None
+    if isinstance(exc, InvalidStatus) and exc.response.status_code in (500, 502, 503, 504):
+        return None
+    return exc
+
+
 # Defaults of backoff(), in seconds but for the factor.
 BACKOFF_INITIAL_DELAY = float(os.environ.get("WEBSOCKETS_BACKOFF_INITIAL_DELAY", "5"))
 BACKOFF_MIN_DELAY = float(os.environ.get("WEBSOCKETS_BACKOFF_MIN_DELAY", "3.1"))

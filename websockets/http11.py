@@ -395,12 +395,18 @@ class ResponseParser(_Parser):
 
     After a response, :meth:`parse` goes on with the next: interim responses come before the final
     one (RFC 9110 section 15.2).
+
+    Args:
+        from_proxy: whether it is a proxy that responds, to CONNECT. It may speak HTTP/1.0, too.
+            What follows the headers is left to the caller: when the proxy agrees, it comes through
+            the tunnel (RFC 9112 section 6.3), and what it adds when it refuses is not needed.
     """
 
-    __slots__ = ("_body", "_left", "_line", "_read_body", "_trailers")
+    __slots__ = ("_body", "_from_proxy", "_left", "_line", "_read_body", "_trailers")
 
-    def __init__(self) -> None:
+    def __init__(self, *, from_proxy: bool = False) -> None:
         super().__init__()
+        self._from_proxy = from_proxy
         self._reset()
 
     def _reset(self) -> None:
@@ -434,7 +440,7 @@ class ResponseParser(_Parser):
                 raise EOFError("connection closed while reading HTTP status line") from exc
             if line is None:
                 return None
-            self._line = _parse_status_line(line)
+            self._line = _parse_status_line(line, self._from_proxy)
         status_code, reason_phrase = self._line
         if self._read_body is None:
             try:
@@ -451,7 +457,7 @@ class ResponseParser(_Parser):
 
     def _choose_body(self, status_code: int) -> Callable[[], bool]:
         """Tell how the body is delimited (RFC 9112 section 6.3)."""
-        if is_bodiless(status_code):
+        if self._from_proxy or is_bodiless(status_code):
             return self._read_nothing
         if "Transfer-Encoding" in self._headers:
             coding = self._headers["Transfer-Encoding"]
@@ -524,14 +530,17 @@ class ResponseParser(_Parser):
         return self._read_fields(self._trailers)
 
 
-def _parse_status_line(line: bytes) -> tuple[int, str]:
+def _parse_status_line(line: bytes, from_proxy: bool) -> tuple[int, str]:
     # RFC 9112 section 4: the space before the reason phrase is there even if the phrase is not.
     protocol, _, rest = line.partition(b" ")
     status, space, reason = rest.partition(b" ")
     if not space:
         raise ValueError(f"invalid HTTP status line: {_show(line)}")
     if protocol != b"HTTP/1.1" and not _is_later_version(protocol):
-        raise ValueError(f"unsupported protocol; expected HTTP/1.1: {_show(line)}")
+        if not from_proxy:
+            raise ValueError(f"unsupported protocol; expected HTTP/1.1: {_show(line)}")
+        if protocol != b"HTTP/1.0":
+            raise ValueError(f"unsupported protocol; expected HTTP/1.1 or HTTP/1.0: {_show(line)}")
     # Of bytes, only ASCII digits are digits.
     if not status.isdigit():
         raise ValueError(f"invalid status code; expected integer; got {_show(status)}")

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from .exceptions import InvalidURI
+from .exceptions import InvalidURI, WebSocketException
+
+if TYPE_CHECKING:
+    import urllib.parse
 
 __all__ = ["parse_uri", "WebSocketURI"]
 
@@ -73,6 +78,70 @@ def _encode(text: str) -> str:
     return urllib.parse.quote(text, safe="".join(map(chr, range(128))))
 
 
+def split_url(
+    url: str, invalid: Callable[[str, str], WebSocketException]
+) -> tuple[urllib.parse.SplitResult, int | None]:
+    """
+    Split a URL (RFC 3986 section 3), of whatever scheme.
+
+    Args:
+        url: the URL.
+        invalid: makes an exception of it and of what is wrong with it.
+
+    Returns:
+        Its parts, and its port; None if it has none.
+    """
+    # Servers never split one, and it takes long to import.
+    import urllib.parse
+
+    try:
+        parts = urllib.parse.urlsplit(url)
+        port = parts.port
+    except ValueError as exc:
+        raise invalid(url, str(exc)) from exc
+    return parts, port
+
+
+def read_authority(
+    parts: urllib.parse.SplitResult,
+    port: int | None,
+    invalid: Callable[[str], WebSocketException],
+) -> tuple[str, str | None, str | None]:
+    """
+    Check the authority of a URL (RFC 3986 section 3.2).
+
+    Args:
+        parts: the URL, split; it has a host.
+        port: its port.
+        invalid: makes an exception of what is wrong with it.
+
+    Returns:
+        Host, mapped to ASCII; user name and password, None if there are none.
+    """
+    import urllib.parse
+
+    if port == 0:
+        raise invalid("port 0 can't be connected to")
+    username, password = parts.username, parts.password
+    if username is not None:
+        # RFC 7617 has no credentials without a password.
+        if password is None:
+            raise invalid("username provided without password")
+        username = urllib.parse.unquote(username)
+        password = urllib.parse.unquote(password)
+    host = parts.hostname
+    assert host
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode()
+        except UnicodeError as exc:
+            raise invalid(f"hostname isn't valid: {exc}") from exc
+    # A backslash is a slash to browsers: they would connect to what is before it.
+    if not _is_host(f"[{host}]" if ":" in host else host) or "\\" in parts.netloc:
+        raise invalid(f"hostname isn't valid: {host}")
+    return host, username, password
+
+
 def parse_uri(uri: str) -> WebSocketURI:
     """
     Parse a WebSocket URI.
@@ -86,46 +155,23 @@ def parse_uri(uri: str) -> WebSocketURI:
     Raises:
         InvalidURI: if it is not a valid one (RFC 6455 section 3).
     """
-    # Servers never parse one, and it takes long to import.
-    import urllib.parse
-
-    try:
-        parts = urllib.parse.urlsplit(uri)
-        host, port = parts.hostname, parts.port
-    except ValueError as exc:
-        raise InvalidURI(uri, str(exc)) from exc
+    parts, port = split_url(uri, InvalidURI)
     if parts.scheme not in ("ws", "wss"):
         raise InvalidURI(uri, "scheme isn't ws or wss")
-    if not host:
+    if not parts.hostname:
         raise InvalidURI(uri, "hostname isn't provided")
     # RFC 6455 section 3: fragment identifiers must not be used, and "#" must be escaped elsewhere.
     if "#" in uri:
         raise InvalidURI(uri, "fragment identifier is meaningless")
     if _has_surrogates(uri):
         raise InvalidURI(uri, "surrogates can't be encoded")
-    if _is_forbidden(host + parts.path + parts.query):
+    if _is_forbidden(parts.hostname + parts.path + parts.query):
         raise InvalidURI(uri, "space and control characters must be percent-encoded")
-    if port == 0:
-        raise InvalidURI(uri, "port 0 can't be connected to")
+    host, username, password = read_authority(parts, port, lambda msg: InvalidURI(uri, msg))
+    # RFC 7617 section 2: the recipient splits at the first colon.
+    if username is not None and ":" in username:
+        raise InvalidURI(uri, "username contains a colon")
     secure = parts.scheme == "wss"
-    username, password = parts.username, parts.password
-    if username is not None:
-        # RFC 7617 has no credentials without a password.
-        if password is None:
-            raise InvalidURI(uri, "username provided without password")
-        username = urllib.parse.unquote(username)
-        password = urllib.parse.unquote(password)
-        # RFC 7617 section 2: the recipient splits at the first colon.
-        if ":" in username:
-            raise InvalidURI(uri, "username contains a colon")
-    if not host.isascii():
-        try:
-            host = host.encode("idna").decode()
-        except UnicodeError as exc:
-            raise InvalidURI(uri, f"hostname isn't valid: {exc}") from exc
-    # A backslash is a slash to browsers: they would connect to what is before it.
-    if not _is_host(f"[{host}]" if ":" in host else host) or "\\" in parts.netloc:
-        raise InvalidURI(uri, f"hostname isn't valid: {host}")
     return WebSocketURI(
         secure,
         host,

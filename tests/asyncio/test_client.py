@@ -378,11 +378,6 @@ async def test_name_that_does_not_resolve() -> None:
         await within(connect("ws://nothing.invalid/").__aenter__())
 
 
-def test_proxies_are_refused() -> None:
-    with pytest.raises(ValueError, match="proxies are not available yet"):
-        connect("ws://127.0.0.1:9/", proxy="http://127.0.0.1:9/")
-
-
 class Slow(connect):
     """Whatever connects takes its time."""
 

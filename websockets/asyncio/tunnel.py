@@ -1,0 +1,150 @@
+"""Connections through proxies on asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any, cast
+
+from ..exceptions import ProxyError
+from ..proxy import Proxy, Tunnel
+
+__all__ = ["TunnelProtocol", "open_http_tunnel", "open_socks_tunnel"]
+
+# python-socks gives up after a minute of its own; here open_timeout decides.
+SOCKS_TIMEOUT = 24 * 3600
+
+
+class TunnelProtocol(asyncio.Protocol):
+    """Opens a tunnel through an HTTP proxy, and keeps its place until somebody takes it over.
+
+    Args:
+        tunnel: the opening of the tunnel.
+    """
+
+    def __init__(self, tunnel: Tunnel) -> None:
+        self._tunnel = tunnel
+        self._transport: asyncio.Transport
+        self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        #: What has come since, when TLS has begun meanwhile.
+        self.data = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.write(self._tunnel.request.serialize())
+
+    async def wait_opened(self) -> None:
+        """Wait until the tunnel is open. Reading has stopped then.
+
+        Raises:
+            ProxyError: if the proxy refuses, or does not speak HTTP.
+            OSError: if the connection to the proxy is lost.
+        """
+        await self._opened
+
+    def data_received(self, data: bytes) -> None:
+        if self._opened.done():
+            self.data += data
+        else:
+            self._receive(data)
+
+    def eof_received(self) -> None:
+        if not self._opened.done():
+            self._receive(b"")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._opened.done():
+            if exc is None:
+                self._receive(b"")
+            else:
+                self._fail(exc)
+
+    def _receive(self, data: bytes) -> None:
+        try:
+            if self._tunnel.receive_data(data):
+                # What comes now is for whoever takes over.
+                self._transport.pause_reading()
+                self._opened.set_result(None)
+        except ProxyError as exc:
+            self._fail(exc)
+
+    def _fail(self, exc: Exception) -> None:
+        self._opened.set_exception(exc)
+        # Nobody awaits it if connecting has been cancelled.
+        self._opened.exception()
+
+
+async def open_http_tunnel(
+    proxy: Proxy, host: str, port: int, user_agent_header: str | None, **kwargs: Any
+) -> tuple[asyncio.Transport, TunnelProtocol]:
+    """Open a tunnel through an HTTP proxy.
+
+    Args:
+        proxy: the proxy, ``http`` or ``https``.
+        host: where the tunnel leads.
+        port: its port.
+        user_agent_header: value of the ``User-Agent`` header; None for none.
+        **kwargs: arguments of the event loop's ``create_connection()`` for the connection to the
+            proxy, ``ssl`` among them if it is ``https``.
+
+    Returns:
+        The transport, and its present protocol.
+
+    Raises:
+        ProxyError: if the proxy refuses, or does not speak HTTP.
+        OSError: if the connection to the proxy fails.
+    """
+    tunnel = Tunnel(proxy, host, port, user_agent_header)
+    transport, protocol = await asyncio.get_running_loop().create_connection(
+        lambda: TunnelProtocol(tunnel), proxy.host, proxy.port, **kwargs
+    )
+    try:
+        await protocol.wait_opened()
+    except BaseException:
+        transport.abort()
+        raise
+    return transport, protocol
+
+
+async def open_socks_tunnel(proxy: Proxy, host: str, port: int) -> socket.socket:
+    """Connect to a host through a SOCKS proxy.
+
+    Args:
+        proxy: the proxy, ``socks4``, ``socks4a``, ``socks5`` or ``socks5h``.
+        host: where to connect to.
+        port: its port.
+
+    Returns:
+        A connected socket.
+
+    Raises:
+        ImportError: if python-socks is not installed.
+        ProxyError: if the proxy refuses, or does not speak SOCKS.
+        OSError: if the connection to the proxy fails, or a name does not resolve.
+    """
+    try:
+        import python_socks
+        from python_socks.async_.asyncio import Proxy as SocksProxy
+    except ImportError as exc:
+        raise ImportError(
+            "connecting through a SOCKS proxy requires python-socks: "
+            "pip install python-socks[asyncio]"
+        ) from exc
+
+    socks_type = python_socks.ProxyType.SOCKS5
+    if proxy.scheme.startswith("socks4"):
+        socks_type = python_socks.ProxyType.SOCKS4
+    socks_proxy = SocksProxy(
+        socks_type,
+        proxy.host,
+        proxy.port,
+        proxy.username,
+        proxy.password,
+        rdns=proxy.scheme in ("socks4a", "socks5h"),
+    )
+    try:
+        return await socks_proxy.connect(host, port, timeout=SOCKS_TIMEOUT)
+    except OSError:
+        raise
+    except Exception as exc:
+        raise ProxyError("failed to connect to SOCKS proxy") from exc
