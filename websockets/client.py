@@ -45,7 +45,7 @@ class ClientProtocol(Protocol):
         origin: value of the ``Origin`` header. By default, there is none.
         extensions: extensions to negotiate, in order of preference. By default, none.
         subprotocols: subprotocols to negotiate, in order of preference. By default, none.
-        state: state to start in; :attr:`State.OPEN` if the opening handshake is over.
+        state: state to start in; :attr:`.State.OPEN` if the opening handshake is over.
         max_size: largest message in bytes, None for no limit; or a tuple of the largest message and
             the largest fragment.
         logger: logger for this connection; ``websockets.client`` unless given.
@@ -125,7 +125,7 @@ class ClientProtocol(Protocol):
         """
         Check the handshake response (RFC 6455 section 4.1, second list of points).
 
-        Sets :attr:`extensions` and :attr:`subprotocol`.
+        Sets ``extensions`` and ``subprotocol``.
 
         Args:
             response: the handshake response.
