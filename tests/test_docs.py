@@ -145,7 +145,13 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=name_of)
-def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: TLS) -> None:
+def test_code_runs_and_prints_what_it_says(
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tls: TLS,
+) -> None:
     monkeypatch.chdir(tmp_path)
     certificate = tls.authority.issue_cert("localhost")
     certificate.cert_chain_pems[0].write_to_path("certificate.pem")
@@ -172,6 +178,10 @@ def test_code_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
             await reader.run()
 
     run(main())
+    printed = capsys.readouterr().out.splitlines()
+    for block in blocks_of(page):
+        for told in re.findall(r"^ *print\(.*\)  # (.+)$", block.source, re.MULTILINE):
+            assert told in printed
 
 
 def test_most_code_is_run() -> None:
@@ -205,6 +215,19 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert match["anchor"] in anchors_of(target), match[0]
 
 
+# Environment variables
+
+
+def test_environment_variables_are_described() -> None:
+    """Each that the package reads, and no other, is in the page about them."""
+    pattern = re.compile(r"\bWEBSOCKETS_[A-Z_]+\b")
+    page = (ROOT / "docs" / "howto" / "environment.md").read_text(encoding="utf-8")
+    package = Path(websockets.__file__).parent
+    sources = [*package.rglob("*.py"), ROOT / "setup.py"]
+    read = {name for path in sources for name in pattern.findall(path.read_text(encoding="utf-8"))}
+    assert set(pattern.findall(page)) == read
+
+
 # Reference
 
 # Not for applications: what the modules for them are made of, and old names.
@@ -215,10 +238,13 @@ INTERNAL = {
     "websockets.asyncio._channel",
     "websockets.asyncio._speedups",
     "websockets.asyncio.channel",
+    "websockets.asyncio.tunnel",
     "websockets.cli",
     "websockets.connection",
     "websockets.credentials",
+    "websockets.environment",
     "websockets.extensions.deflate",
+    "websockets.redirect",
     "websockets.routing",
     "websockets.session",
 }
