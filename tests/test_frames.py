@@ -121,6 +121,12 @@ def test_every_code_is_judged_alike_on_the_way_in_and_out():
                     refused()
 
 
+def test_close_str_does_not_command_the_terminal():
+    close = Close(4000, "a\n\x1b[31m\x85\x7fb")
+    assert str(close) == r"4000 (private use) a\n\x1b[31m\x85\x7fb"
+    assert close.reason == "a\n\x1b[31m\x85\x7fb"
+
+
 def test_close_parse_without_code():
     """RFC 6455 section 7.1.5"""
     close = Close.parse(b"")
@@ -210,6 +216,9 @@ STRINGS = [
     (Frame(TEXT, b"\x1b[0m"), "TEXT 1b 5b 30 6d [binary, 4 bytes]"),
     (Frame(TEXT, b"a\x00"), "TEXT 61 00 [binary, 2 bytes]"),
     (Frame(TEXT, b"\x7f"), "TEXT 7f [binary, 1 byte]"),
+    (Frame(TEXT, "\x85".encode()), "TEXT c2 85 [binary, 2 bytes]"),
+    (Frame(TEXT, b"\x0b"), "TEXT 0b [binary, 1 byte]"),
+    (Frame(TEXT, b"abc\xc3"), "TEXT 61 62 63 c3 [binary, 4 bytes]"),
     (Frame(TEXT, b"abc\xc3", fin=False), "TEXT 'abc\ufffd' [4 bytes, continued]"),
     (Frame(TEXT, b"a" * 73), f"TEXT '{'a' * 73}' [73 bytes]"),
     (Frame(TEXT, b"a" * 74), f"TEXT '{'a' * 47}...{'a' * 23}' [74 bytes]"),
@@ -241,10 +250,15 @@ STRINGS = [
     (Frame(CLOSE, b"\x0b\xb8reg"), "CLOSE 3000 (registered) reg [5 bytes]"),
     (Frame(CLOSE, b"\x0f\xa0priv"), "CLOSE 4000 (private use) priv [6 bytes]"),
     (Frame(CLOSE, b"\x03"), "CLOSE 03 [binary, 1 byte]"),
+    (Frame(CLOSE, b"a"), "CLOSE 61 [binary, 1 byte]"),
+    (Frame(CLOSE, b"\x03\xed"), "CLOSE 03 ed [binary, 2 bytes]"),
+    (Frame(CLOSE, b"\x03\xe8a\nb\x1b"), r"CLOSE 1000 (OK) a\nb\x1b [6 bytes]"),
     (Frame(CLOSE, b"\x03\xe8\xff"), "CLOSE 03 e8 ff [binary, 3 bytes]"),
     (Frame(PING, b""), "PING '' [0 bytes]"),
     (Frame(PING, b"hello"), "PING 'hello' [text, 5 bytes]"),
     (Frame(PING, b"\x00\x01"), "PING 00 01 [binary, 2 bytes]"),
+    (Frame(PING, b"\t\n\x0b\x0c\r"), r"PING '\t\n\x0b\x0c\r' [text, 5 bytes]"),
+    (Frame(PING, b"caf\xc3\xa9"), "PING 63 61 66 c3 a9 [binary, 5 bytes]"),
     (Frame(PONG, b"\xa9"), "PONG a9 [binary, 1 byte]"),
     (Frame(PONG, b"hello"), "PONG 'hello' [text, 5 bytes]"),
 ]  # fmt: skip
@@ -272,6 +286,16 @@ def test_frame_str_of_any_payload_is_one_short_line(opcode, data):
     assert shown.isprintable()
     assert len(shown) < 130
     assert f"{len(payload)} byte" in shown
+
+
+def test_what_frame_str_shows_can_be_set(monkeypatch):
+    monkeypatch.setattr(Frame, "MAX_LOG_SIZE", 20)
+    assert str(Frame(TEXT, b"a" * 100)) == "TEXT 'aaaaaaaaa...aaaa' [100 bytes]"
+    monkeypatch.setitem(Frame.DEFAULT_IS_TEXT, BINARY, True)
+    monkeypatch.setitem(Frame.DEFAULT_IS_TEXT, TEXT, False)
+    assert str(Frame(BINARY, b"abc")) == "BINARY 'abc' [3 bytes]"
+    assert str(Frame(BINARY, b"\xff")) == "BINARY ff [binary, 1 byte]"
+    assert str(Frame(TEXT, b"abc")) == "TEXT 'abc' [text, 3 bytes]"
 
 
 @pytest.mark.parametrize("size", ["1", "3", "10", "30"])

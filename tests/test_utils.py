@@ -72,6 +72,14 @@ class TestSocketName:
             sock.bind(path)
             assert get_socket_name(sock) == path
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="there are no abstract sockets")
+    def test_abstract_unix(self) -> None:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.bind("")
+            name = sock.getsockname()
+            assert name[0] == 0
+            assert get_socket_name(sock) == repr(name)
+
 
 @pytest.mark.parametrize("module", ["server", "client"])
 def test_handshakes_need_no_io(module: str) -> None:

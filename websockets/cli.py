@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import io
 import os
-import re
 import ssl
 import sys
 import threading
@@ -20,7 +19,13 @@ from typing import Any
 
 from .asyncio.client import ClientConnection, connect
 from .datastructures import Headers
-from .exceptions import ConnectionClosed, ConnectionClosedOK, InvalidHeader, WebSocketException
+from .exceptions import (
+    ConnectionClosed,
+    ConnectionClosedOK,
+    InvalidHeader,
+    WebSocketException,
+    printable,
+)
 from .frames import Close
 from .headers import validate_subprotocols
 from .typing import Data, Subprotocol
@@ -61,11 +66,6 @@ class InputError(Exception):
 
 
 # What is shown
-
-
-def printable(text: str) -> str:
-    """Return a text with its control characters escaped: they would command the terminal."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: repr(match[0])[1:-1], text)
 
 
 class Terminal:

@@ -75,6 +75,21 @@ __all__ = [
 _ABNORMAL_CLOSURE = 1006
 
 
+_ESCAPES = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0))}
+
+
+def printable(text: str) -> str:
+    """
+    Return a text that came from the peer as it may be shown: with control characters escaped.
+
+    They would begin lines of their own in a log, and command a terminal.
+
+    Args:
+        text: the text.
+    """
+    return text.translate(_ESCAPES)
+
+
 class WebSocketException(Exception):
     """Base class of all exceptions of this package."""
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import enum
-import os
+import re
+from typing import ClassVar
 
-from .exceptions import ProtocolError
+from .environment import read_integer
+from .exceptions import ProtocolError, printable
 
 __all__ = [
     "CLOSE",
@@ -118,7 +120,7 @@ class Close:
             explanation = "private use"
         else:
             explanation = CLOSE_CODE_EXPLANATIONS.get(code, "unknown")
-        return f"{code} ({explanation})" + (f" {self.reason}" if self.reason else "")
+        return f"{code} ({explanation})" + (f" {printable(self.reason)}" if self.reason else "")
 
     @classmethod
     def parse(cls, data: bytes) -> Close:
@@ -171,6 +173,10 @@ class Frame(_Open):
         data: its payload.
         fin: whether it is the last frame of its message.
         rsv1, rsv2, rsv3: the reserved bits; extensions give them a meaning.
+        MAX_LOG_SIZE: how many characters of a payload :class:`str` shows, for the debug log; an
+            attribute of the class. ``WEBSOCKETS_MAX_LOG_SIZE`` in the environment sets it.
+        DEFAULT_IS_TEXT: whether the payload is text, by opcode: where it is what is said here,
+            :class:`str` does not mention it; an attribute of the class.
     """
 
     opcode: Opcode
@@ -180,69 +186,60 @@ class Frame(_Open):
     rsv2: bool = False
     rsv3: bool = False
 
+    MAX_LOG_SIZE: ClassVar[int] = read_integer("WEBSOCKETS_MAX_LOG_SIZE", 75)
+    DEFAULT_IS_TEXT: ClassVar[dict[Opcode, bool]] = {TEXT: True, BINARY: False, CLOSE: True}
+
     def __str__(self) -> str:
         size = len(self.data)
         notes = [f"{size} byte{'' if size == 1 else 's'}"]
         if not self.fin:
             notes.append("continued")
-        shown, kind = self._describe_data()
-        if kind:
-            notes.insert(0, kind)
+        shown = "''"
+        if size:
+            data = bytes(self.data)
+            text = self._as_text(data)
+            if self.DEFAULT_IS_TEXT.get(self.opcode) is not (text is not None):
+                notes.insert(0, "binary" if text is None else "text")
+            shown = self._shorten_binary(data) if text is None else self._shorten_text(text)
         return f"{self.opcode.name} {shown} [{', '.join(notes)}]"
 
-    def _describe_data(self) -> tuple[str, str]:
-        """Return the payload, cut to the log size, and what kind it was taken for."""
-        data = bytes(self.data)
-        if not data:
-            return "''", ""
-        if self.opcode is Opcode.CLOSE and len(data) >= 2:
-            try:
-                return self._shorten(
-                    str(Close(int.from_bytes(data[:2], "big"), data[2:].decode()))
-                ), ""
-            except UnicodeDecodeError:
-                pass
-        text = self._as_text(data)
-        if text is not None:
-            return self._shorten(repr(text)), "" if self.opcode is Opcode.TEXT else "text"
-        third = max(MAX_LOG_SIZE // 3, 1)
-        if len(data) > third:
-            tail = third // 3
-            shown = (
-                f"{data[: 2 * tail].hex(' ')} ... {data[-tail:].hex(' ') if tail else ''}".strip()
-            )
-        else:
-            shown = data.hex(" ")
-        return shown, "" if self.opcode is Opcode.BINARY else "binary"
-
     def _as_text(self, data: bytes) -> str | None:
-        """Return the payload as text that reads well in a log, else None.
-
-        A fragment may start or end inside a character.
-        """
+        """Return the payload as text that reads well in a log, else None."""
+        if self.opcode is Opcode.CLOSE:
+            try:
+                return str(Close.parse(data))
+            except (ProtocolError, UnicodeDecodeError):
+                return None
+        if self.opcode in CTRL_OPCODES:
+            return repr(data.decode()) if _is_ascii_text(data) else None
+        # A fragment may start or end inside a character.
+        lead = 0
         if self.opcode is Opcode.CONT:
-            lead = 0
             while lead < min(3, len(data)) and 0x80 <= data[lead] < 0xC0:
                 lead += 1
-            check = data[lead:]
-        else:
-            lead, check = 0, data
-        partial = not self.fin or self.opcode is Opcode.TEXT
+        rest = data[lead:]
         try:
-            valid, consumed = codecs.utf_8_decode(check, "strict", not partial)
+            valid, consumed = codecs.utf_8_decode(rest, "strict", self.fin)
         except UnicodeDecodeError:
             return None
-        if any(char < " " and not char.isspace() or char == "\x7f" for char in valid):
+        if not _is_text(valid):
             return None
-        return "\ufffd" * lead + valid + ("\ufffd" if consumed < len(check) else "")
+        return repr("\ufffd" * lead + valid + ("\ufffd" if consumed < len(rest) else ""))
 
-    @staticmethod
-    def _shorten(text: str) -> str:
-        if len(text) > MAX_LOG_SIZE:
-            tail = max(MAX_LOG_SIZE // 3 - 1, 1)
+    def _shorten_text(self, text: str) -> str:
+        if len(text) > self.MAX_LOG_SIZE:
+            tail = max(self.MAX_LOG_SIZE // 3 - 1, 1)
             text = f"{text[: 2 * tail]}...{text[-tail:]}"
         return text
 
+    def _shorten_binary(self, data: bytes) -> str:
+        third = max(self.MAX_LOG_SIZE // 3, 1)
+        if len(data) <= third:
+            return data.hex(" ")
+        tail = third // 3
+        return f"{data[: 2 * tail].hex(' ')} ... {data[-tail:].hex(' ') if tail else ''}".strip()
 
-# How many characters of a payload the debug log shows.
-MAX_LOG_SIZE = int(os.environ.get("WEBSOCKETS_MAX_LOG_SIZE", "75"))
+
+# Control frames hold what machines say to each other; messages hold what people say.
+_is_ascii_text = re.compile(rb"[\t-\r\x20-\x7e]*").fullmatch
+_is_text = re.compile("[\t\n\r\x20-\x7e\xa1-\xac\xae-\U0010ffff]*").fullmatch

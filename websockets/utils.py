@@ -5,10 +5,10 @@ from __future__ import annotations
 import binascii
 import hashlib
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from .codec import apply_mask
+from . import codec
+from .typing import BytesLike
 
 __all__ = ["accept_key", "apply_mask", "get_socket_name"]
 
@@ -37,31 +37,40 @@ def accept_key(key: str) -> str:
     return binascii.b2a_base64(digest, newline=False).decode()
 
 
+def apply_mask(data: BytesLike, mask: BytesLike) -> bytes:
+    """
+    Mask or unmask a payload: XOR it with a masking key (RFC 6455 section 5.3).
+
+    Args:
+        data: bytes to mask or unmask.
+        mask: masking key of four bytes.
+
+    Returns:
+        As many bytes as ``data`` has.
+
+    Raises:
+        ValueError: if the key is not four bytes long.
+        TypeError: if an argument is not bytes-like.
+    """
+    return codec.apply_mask(data, mask)
+
+
 class _Socket(Protocol):
     def getsockname(self) -> Any: ...
 
 
 def get_socket_name(sock: _Socket) -> str:
-    """
+    r"""
     Return the local address of a socket for people to read.
 
     Args:
         sock: an IPv4, IPv6 or Unix socket.
 
     Returns:
-        ``host:port``, ``[host]:port`` or the path.
+        ``host:port``, ``[host]:port``, the path, or ``b'\x00name'`` for an abstract Unix socket.
     """
     name = sock.getsockname()
     if isinstance(name, tuple):
         host, port = name[:2]
         return f"[{host}]:{port}" if len(name) == 4 else f"{host}:{port}"
-    return os.fsdecode(name)
-
-
-def __getattr__(name: str) -> Any:
-    # The codec is above this module; its function is known under this name too.
-    if name == "apply_mask":
-        from .codec import apply_mask
-
-        return apply_mask
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return name if isinstance(name, str) else repr(name)

@@ -91,10 +91,20 @@ def _load(name: str) -> ModuleType:
     return importlib.import_module(ZLIB_MODULES[name][0])
 
 
+def _get_wanted() -> str:
+    name = os.environ.get("WEBSOCKETS_ZLIB", "")
+    if name and name not in ZLIB_MODULES:
+        raise ValueError(f"WEBSOCKETS_ZLIB must be isal, zlib_ng or zlib, not {name!r}")
+    return name
+
+
+# A mistake in it is to be seen at once, not when the first message is compressed.
+_get_wanted()
+
+
 def _choose() -> ModuleType:
-    name = os.environ.get("WEBSOCKETS_ZLIB")
-    if name:
-        return _load(name)
+    if wanted := _get_wanted():
+        return _load(wanted)
     for name in ZLIB_MODULES:
         try:
             return _load(name)
