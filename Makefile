@@ -12,6 +12,8 @@
 #   make interop     against the released websockets and Node's ws (needs Node.js)
 #   make oracle      scenarios on this library and the released one, compared (oracle/__init__.py);
 #                    ARGS="-k pattern" for some, ARGS="--times 3 --load" to see that they are stable
+#   make apps        applications of others, on this library and the released one (apps/applications.py);
+#                    installs Chromium by apt-get for root; ARGS="--only uvicorn" for one
 #   make browser     against headless Chromium, installed by apt-get for root (browser/)
 #   make bench       how fast it is next to other libraries, forty minutes (docs/performance.md)
 #   make bench-quick the core of that, in three minutes; ARGS="--only pipe64" for a part of it
@@ -40,7 +42,7 @@ requires = $(PY) -c 'import functools, sys, tomllib; print(*functools.reduce(dic
     sys.argv[1].split("."), tomllib.load(open("pyproject.toml", "rb"))))' $(1)
 
 .PHONY: all setup echo test test-all sanitize coverage lint lint-style lint-types lint-stubs \
-    format docs wheel autobahn interop browser oracle bench bench-quick bench-node bench-zlib fairness profile fuzz clean
+    format docs wheel autobahn interop apps browser oracle bench bench-quick bench-node bench-zlib fairness profile fuzz clean
 
 all: test
 
@@ -143,9 +145,10 @@ format: $(VENV)/.deps
 	$(PY) -m ruff check --fix
 	$(PY) -m ruff format
 
-# Nothing is fetched, and nothing is compiled: see docs/conf.py.
+# Nothing is fetched, and nothing is compiled: see docs/conf.py. All pages are read anew (-E), as
+# the warnings of those that are not read are not seen.
 docs: $(DOCS_VENV)/.deps
-	$(DOCS_VENV)/bin/python -m sphinx -q -W --keep-going -n -c docs -d build/doctrees . build/docs $(ARGS)
+	$(DOCS_VENV)/bin/python -m sphinx -q -E -W --keep-going -n -c docs -d build/doctrees . build/docs $(ARGS)
 	@echo "see build/docs/index.html"
 
 wheel: $(VENV)/.deps
@@ -163,6 +166,10 @@ interop: setup $(PEERS)/.deps .cache/node/.deps
 
 oracle: setup $(PEERS)/.deps
 	$(PY) -m oracle --released $(PEERS)/bin/python $(ARGS)
+
+apps: $(VENV)/.deps
+	@tools/find_chromium --install >/dev/null
+	$(PY) apps/applications.py $(ARGS)
 
 browser: setup
 	tools/find_chromium --install >/dev/null
