@@ -17,7 +17,9 @@ from websockets.frames import Frame
 from websockets.http11 import Request, Response
 
 #: Longest text or bytes that are shown whole; of longer ones, the length and a digest.
-SHOWN = 200
+SHOWN = 300
+
+DATE = re.compile(r"\b\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT")
 
 Function = Callable[["Scenario"], Awaitable[None] | None]
 
@@ -85,7 +87,7 @@ class Scenario(Track):
             line = re.sub(rf"\b{port}\b", "PORT", line)
         line = re.sub(r"0x[0-9a-f]{6,}", "0xADDRESS", line)
         line = re.sub(r"/tmp/[\w./-]+", "/tmp/PATH", line)
-        return re.sub(r"\b\w{3}, \d\d \w{3} \d{4} [\d:]{8} GMT", "DATE", line)
+        return DATE.sub("DATE", line)
 
 
 def describe(value: object) -> str:
@@ -121,6 +123,7 @@ def describe_data(value: str | bytes | bytearray | memoryview) -> str:
     if len(value) <= SHOWN:
         return repr(bytes(value)) if isinstance(value, memoryview) else repr(value)
     data = value.encode() if isinstance(value, str) else bytes(value)
+    data = DATE.sub("DATE", data.decode("latin-1")).encode("latin-1")
     digest = hashlib.sha256(data).hexdigest()[:16]
     return f"{type(value).__name__} of {len(value)}, {digest}"
 

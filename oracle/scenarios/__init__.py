@@ -6,6 +6,7 @@ from . import (
     compression,
     errors,
     keepalive,
+    library,
     messages,
     reconnecting,
     routing,
@@ -13,6 +14,7 @@ from . import (
     server_handshake,
     servers,
     tasks,
+    transports,
 )
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "compression",
     "errors",
     "keepalive",
+    "library",
     "messages",
     "reconnecting",
     "routing",
@@ -28,4 +31,5 @@ __all__ = [
     "server_handshake",
     "servers",
     "tasks",
+    "transports",
 ]

@@ -12,6 +12,7 @@ from websockets.extensions.permessage_deflate import (
 )
 
 from ..ends import (
+    BINARY,
     CLOSE,
     CONT,
     PING,
@@ -43,15 +44,19 @@ class Inflating:
     def __init__(self, raw: Raw) -> None:
         self.raw = raw
         self.decompressor = zlib.decompressobj(-15)
+        self.compressed = False
 
     async def frame(self) -> int:
         track, self.raw.track = self.raw.track, type(self.raw.track)()
         opcode, payload = await self.raw.frame()
         shown = self.raw.track.lines[0]
         self.raw.track = track
-        if "rsv1" in shown:
-            data = self.decompressor.decompress(payload + b"\x00\x00\xff\xff")
-            track.note("compressed, inflated to", opcode, data, len(payload) < len(data))
+        if opcode in (TEXT, BINARY):
+            self.compressed = "rsv1" in shown
+        if opcode in (TEXT, BINARY, CONT) and self.compressed:
+            tail = b"" if "not final" in shown else b"\x00\x00\xff\xff"
+            data = self.decompressor.decompress(payload + tail)
+            track.note(f"{' '.join(shown.split()[:4])}, inflated to", data)
         else:
             track.note(shown)
         return opcode

@@ -83,8 +83,9 @@ async def redirect_followed(s: Scenario) -> None:
     """A client that follows the redirect."""
     async with route(url_map(), "127.0.0.1", 0, compression=None) as server:
         s.ports.append(server.sockets[0].getsockname()[1])
-        async with connecting(uri(server, "/number/5")) as websocket:
-            s.note("received", await websocket.recv())
+        websocket = await connecting(uri(server, "/number/5"))
+        s.note("received", await websocket.recv())
+        await websocket.wait_closed()
 
 
 @scenario

@@ -657,3 +657,4 @@ async def both_ends(s: Scenario) -> None:
             s.note("addresses", websocket.local_address[0], websocket.remote_address[0])
             s.note("state", websocket.state)
             await websocket.send("done")
+            await websocket.wait_closed()

@@ -109,6 +109,7 @@ async def broadcast_within_fragments(s: Scenario) -> None:
             broadcast(server.connections, "between", raise_exceptions=True)
         go_on.set()
         s.note("received", await websocket.recv())
+        await websocket.wait_closed()
 
 
 @scenario
@@ -207,8 +208,9 @@ async def connection_class(s: Scenario) -> None:
         await websocket.send(websocket.hello())
 
     async with serving(s, handler, create_connection=Mine) as server:
-        async with connecting(server) as websocket:
-            s.note("received", await websocket.recv())
+        websocket = await connecting(server)
+        s.note("received", await websocket.recv())
+        await websocket.wait_closed()
 
 
 @scenario
@@ -376,7 +378,8 @@ async def auth_of_client(s: Scenario) -> None:
     hook = basic_auth("realm", credentials=("user", "p%"))
     async with serving(s, handler, process_request=hook) as server:
         where = uri(server).replace("ws://", "ws://user:p%25@")
-        async with connecting(where) as websocket:
-            s.note("received", await websocket.recv())
+        websocket = await connecting(where)
+        s.note("received", await websocket.recv())
+        await websocket.wait_closed()
         with s.failing("wrong"):
             await connecting(where.replace("p%25", "wrong"))
