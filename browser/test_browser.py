@@ -466,9 +466,7 @@ async def test_origin(browser: Browser) -> None:
 async def test_tls(browser: Browser) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
-    # The browser makes connections in advance and says nothing on them: not to wait long for those.
-    options: Any = {"page": PAGE_WITH_TEXTS, "ssl": context, "close_timeout": 1}
-    async with site(echo, **options) as running:
+    async with site(echo, page=PAGE_WITH_TEXTS, ssl=context) as running:
         async with browser.tab(running.origin) as tab:
             assert running.origin.startswith("https://")
             websocket = await dial(tab, running)
