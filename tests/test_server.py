@@ -1035,3 +1035,32 @@ def test_former_name() -> None:
     ]
     assert records[0].filename == __file__
     assert isinstance(protocol, ServerProtocol)
+
+
+def test_an_application_that_opens_by_itself() -> None:
+    """Some servers answer the request in their own way, and set the state."""
+    protocol = ServerProtocol(subprotocols=[Subprotocol("b")], state=State.OPEN)
+    headers = Headers(
+        [
+            ("Host", "localhost"),
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Key", KEY),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Protocol", "a, b"),
+        ]
+    )
+    response = protocol.accept(Request(path="/", headers=headers))
+    assert response.status_code == 101
+    assert response.headers["Sec-WebSocket-Accept"] == ACCEPT
+    assert response.headers["Sec-WebSocket-Protocol"] == protocol.subprotocol == "b"
+    protocol.state = State.OPEN
+    assert type(protocol.data_to_send()) is list
+    protocol.receive_data(b"\x81\x82\x00\x00\x00\x00hi")
+    assert protocol.events_received() == [Frame(Opcode.TEXT, b"hi")]
+    protocol.send_text(b"hi")
+    assert protocol.data_to_send() == [b"\x81\x02hi"]
+    protocol.state = State.CLOSING
+    protocol.state = State.CLOSED
+    with pytest.raises(InvalidState):
+        protocol.send_text(b"late")
