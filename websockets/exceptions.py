@@ -70,10 +70,6 @@ __all__ = [
     "ConcurrencyError",
 ]
 
-# RFC 6455 section 7.1.5: the code of a connection that ended without a Close frame. Spelled here
-# because frames, which names the codes, imports this module.
-_ABNORMAL_CLOSURE = 1006
-
 
 _ESCAPES = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0))}
 
@@ -135,7 +131,9 @@ class ConnectionClosed(WebSocketException):
             DeprecationWarning,
             stacklevel=2,
         )
-        return _ABNORMAL_CLOSURE if self.rcvd is None else self.rcvd.code
+        from .frames import CloseCode  # which imports this module
+
+        return CloseCode.ABNORMAL_CLOSURE if self.rcvd is None else self.rcvd.code
 
     @property
     def reason(self) -> str:
