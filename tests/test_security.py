@@ -1191,8 +1191,6 @@ class TestCredentials:
         ("\xe9mile", "\u5bc6"),
         ("\xe9mile", "secret"),
         ("joe", "\u5bc6\U0001f511"),
-        ("joe", "\udcff\udc80"),
-        ("\udcff", "secret"),
         ("joe", "\x00"),
         ("long", "x" * 999),
         ("long", ""),
@@ -1241,8 +1239,8 @@ class TestCredentials:
         answers = set()
         guard = basic_auth("realm", self.USERS)
         async with serving(echo, process_request=guard) as server:
-            for username, password in self.WRONG:
-                pair = f"{username}:{password}".encode(errors="surrogateescape")
+            wrong = [f"{username}:{password}".encode() for username, password in self.WRONG]
+            for pair in [*wrong, b"joe:\xff\x80", b"\xff:secret", b"\xed\xa0\x80:secret"]:
                 header = "Basic " + base64.b64encode(pair).decode()
                 async with raw_socket(server) as peer:
                     port = port_of(server)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import http
 import os
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ __all__ = ["BasicAuth", "CredentialsRefused"]
 
 Credentials = tuple[str, str] | Iterable[tuple[str, str]]
 CheckCredentials = Callable[[str, str], Awaitable[bool] | bool]
+
+_has_surrogates = re.compile("[\ud800-\udfff]").search
 
 
 class CredentialsRefused(Exception):
@@ -63,14 +66,19 @@ class BasicAuth:
         """Return user name and password of a request, yet to be checked.
 
         Raises:
-            CredentialsRefused: if there are none, or not of the Basic scheme.
+            CredentialsRefused: if there are none, or not of the Basic scheme, or not UTF-8.
         """
         if "Authorization" not in headers:
             raise CredentialsRefused("Missing credentials\n")
         try:
-            return parse_authorization_basic(get_single(headers, "Authorization"))
+            pair = parse_authorization_basic(get_single(headers, "Authorization"))
         except InvalidHeader:
             raise CredentialsRefused("Unsupported credentials\n") from None
+        # RFC 7617 section 2.1: the challenge asks for UTF-8. Other octets come as lone surrogates,
+        # at which every hash function that the application calls would fail.
+        for text in pair:
+            self.require(not _has_surrogates(text))
+        return pair
 
     def require(self, valid: object) -> None:
         """Judge the result of the check.
@@ -102,10 +110,9 @@ class _Known:
         self._digests = frozenset(self._digest(*pair) for pair in dict(pairs).items())
 
     def _digest(self, username: str, password: str) -> bytes:
-        # Octets that are not UTF-8 come as lone surrogates. The length keeps apart two pairs that
-        # would be the same when joined.
+        # The length keeps apart two pairs that would be the same when joined.
         pair = f"{len(username)}:{username}{password}"
-        return hmac.digest(self._key, pair.encode(errors="surrogateescape"), "sha256")
+        return hmac.digest(self._key, pair.encode(), "sha256")
 
     def check(self, username: str, password: str) -> bool:
         return self._digest(username, password) in self._digests

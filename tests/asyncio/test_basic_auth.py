@@ -280,6 +280,27 @@ async def test_what_a_check_returns(result: Any, status: int) -> None:
         assert (await ask(server, basic("joe:secret"))).status == status
 
 
+@pytest.mark.parametrize("pair", [b"joe:\xff", b"\xe9:secret", b"joe:\xed\xa0\x80"])
+async def test_checks_are_not_asked_about_what_is_not_utf_8(
+    pair: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """RFC 7617 section 2.1. A check that encodes the password again would fail."""
+
+    def check(username: str, password: str) -> bool:
+        return bool(f"{username}:{password}".encode())
+
+    async with guarded("realm", check_credentials=check) as server:
+        response = await ask(server, basic(pair))
+        assert (response.status, response.body) == (401, b"Invalid credentials\n")
+        assert (await ask(server, basic("jo\xe9:\u20ac"))).status == 101
+    assert noise(caplog) == []
+
+
+def test_credentials_that_are_not_unicode() -> None:
+    with pytest.raises(UnicodeEncodeError):
+        basic_auth("realm", ("joe", "\ud800"))
+
+
 async def test_check_that_fails(caplog: pytest.LogCaptureFixture) -> None:
     def check(username: str, password: str) -> bool:
         raise LookupError("a bug")

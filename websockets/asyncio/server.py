@@ -604,10 +604,13 @@ def basic_auth(
         check_credentials: called with a user name and a password, it returns whether to let them
             in. It may be a coroutine function.
 
+    Returns:
+        A coroutine function. One of your own can await what it returns, None or a response.
+
     Raises:
         TypeError: if the credentials are neither a pair of strings nor several of them.
-        ValueError: if there are both or none of ``credentials`` and ``check_credentials``, or a
-            header cannot have the realm's characters.
+        ValueError: if there are both or none of ``credentials`` and ``check_credentials``, a header
+            cannot have the realm's characters, or the credentials cannot be encoded to UTF-8.
     """
     auth = BasicAuth(realm, credentials, check_credentials)
 
