@@ -265,11 +265,11 @@ def public_modules() -> Iterable[types.ModuleType]:
 
 def lookup(path: str) -> Any:
     """Return what a dotted path names."""
-    module, _, name = path.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        return importlib.import_module(path)
     except ModuleNotFoundError:
-        return getattr(lookup(module), name)
+        parent, _, name = path.rpartition(".")
+        return getattr(lookup(parent), name)
 
 
 def documented() -> set[str]:
