@@ -158,6 +158,45 @@ def find_scenarios(pattern: str) -> list[str]:
     return [name for name in SCENARIOS if fnmatch.fnmatch(name, f"*{pattern}*")]
 
 
+Run = dict[str, dict[str, Record]]  # by package, then by scenario
+
+
+def judge(
+    names: list[str], runs: list[Run], listed: list[Listed], *, toml: bool = False
+) -> list[str]:
+    """Return what is wrong with the records of one or more runs, a line for each."""
+    failures = []
+    for name in names:
+        first = {package: records.get(name, {}) for package, records in runs[0].items()}
+        for package, record in first.items():
+            if not record:
+                failures.append(f"{name}: {package}: no record")
+            if "crash" in record:
+                failures.append(f"{name}: {package} crashed: {record['crash'][0]}")
+            for run in runs[1:]:
+                for change in compare(name, record, run[package].get(name, {})):
+                    failures.append(f"{name}: {package} is not the same each time: {change}")
+        for difference in compare(name, first["released"], first["ours"]):
+            if left := explain(difference, listed):
+                failures.append(left.toml() if toml else str(left))
+    for item in listed:
+        for name in item.scenarios:
+            if name in names and name not in item.seen:
+                failures.append(
+                    f"{name}: {item.track}: listed, but it does not occur: {item.reason}"
+                )
+    return failures
+
+
+def show(names: list[str], run: Run) -> None:
+    """Print records."""
+    for name in names:
+        for package, records in run.items():
+            print(f"--- {name}, {package}")
+            for track, lines in records.get(name, {}).items():
+                print(f"  {track}", *(f"    {line}" for line in lines), sep="\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--released", required=True, help="Python with the released package")
@@ -179,7 +218,7 @@ def main() -> None:
             for _ in range(os.cpu_count() or 1)
         ]
     try:
-        runs: list[dict[str, dict[str, Record]]] = []
+        runs: list[Run] = []
         for _ in range(arguments.times):
             players = [
                 Player("released", arguments.released, names),
@@ -191,42 +230,16 @@ def main() -> None:
             burner.kill()
             burner.wait()
 
-    failures = 0
-    for name in names:
-        first = {package: records.get(name, {}) for package, records in runs[0].items()}
-        if arguments.show:
-            for package, record in first.items():
-                print(f"--- {name} {package}")
-                for track, lines in record.items():
-                    print(f"  {track}")
-                    print(*(f"    {line}" for line in lines), sep="\n")
-        for package, record in first.items():
-            if not record:
-                failures += 1
-                print(f"{name}: {package}: no record")
-            if "crash" in record:
-                failures += 1
-                print(f"{name}: {package} crashed: {record['crash'][0]}")
-            for run in runs[1:]:
-                for change in compare(name, record, run[package].get(name, {})):
-                    failures += 1
-                    print(f"{name}: {package} is not the same each time: {change}")
-        for difference in compare(name, first["released"], first["ours"]):
-            if left := explain(difference, listed):
-                failures += 1
-                print(left.toml() if arguments.toml else left)
-    intended = 0
-    for item in listed:
-        intended += len(item.seen)
-        for name in item.scenarios:
-            if name in names and name not in item.seen:
-                failures += 1
-                print(f"{name}: {item.track}: listed, but it does not occur: {item.reason}")
+    if arguments.show:
+        show(names, runs[0])
+    failures = judge(names, runs, listed, toml=arguments.toml)
+    print(*failures, sep="\n", end="\n" if failures else "")
+    intended = sum(len(item.seen) for item in listed)
     print(
-        f"{len(names)} scenarios, {intended} intended differences, {failures} failures, "
+        f"{len(names)} scenarios, {intended} intended differences, {len(failures)} failures, "
         f"{time.monotonic() - begin:.0f} s"
     )
-    raise SystemExit(failures > 0)
+    raise SystemExit(bool(failures))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ class Inflating:
         if opcode in (TEXT, BINARY, CONT) and self.compressed:
             tail = b"" if "not final" in shown else b"\x00\x00\xff\xff"
             data = self.decompressor.decompress(payload + tail)
-            track.note(f"{' '.join(shown.split()[:4])}, inflated to", data)
+            track.note(f"{shown.partition(' b')[0]}, inflated to", data)
         else:
             track.note(shown)
         return opcode
