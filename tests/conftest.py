@@ -63,6 +63,8 @@ def expected_codecs() -> list[str]:
 # unless it is asked for by name.
 if codec_in_use() == "pure" and len(expected_codecs()) > 1:
     collect_ignore = [
+        "asyncio/test_reconnection.py",
+        "asyncio/test_redirects.py",
         "extensions/test_base.py",
         "extensions/test_permessage_deflate.py",
         "test_benchmarks.py",
@@ -75,6 +77,8 @@ if codec_in_use() == "pure" and len(expected_codecs()) > 1:
         "test_handshake_rules.py",
         "test_headers.py",
         "test_http11.py",
+        "test_proxy.py",
+        "test_redirect.py",
         "test_uri.py",
         "test_utils.py",
     ]
