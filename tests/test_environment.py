@@ -96,6 +96,38 @@ def test_every_variable_is_known() -> None:
     assert found == {*EFFECTS}
 
 
+def test_every_variable_is_documented() -> None:
+    page = PACKAGE.parent / "docs" / "howto" / "environment.md"
+    if not page.exists():
+        pytest.skip("the documentation is not here")
+    documented = set(re.findall(r"^\| `(WEBSOCKETS_\w+)` \|", page.read_text(), re.MULTILINE))
+    assert documented - {"WEBSOCKETS_BUILD_EXTENSION"} == {*EFFECTS}
+
+
+def test_bad_values_say_which_variable_is_wrong() -> None:
+    errors = run(
+        "import json, os, sys\n"
+        "errors = {}\n"
+        f"for name in {sorted({*NUMBERS, 'WEBSOCKETS_ZLIB'})}:\n"
+        "    os.environ[name] = '1x'\n"
+        "    try:\n"
+        "        import websockets.asyncio.client\n"
+        "    except ValueError as exc:\n"
+        "        errors[name] = str(exc)\n"
+        "    del os.environ[name]\n"
+        "    for module in [m for m in sys.modules if m.startswith('websockets')]:\n"
+        "        del sys.modules[module]\n"
+        "print(json.dumps(errors))"
+    )
+    assert isinstance(errors, dict)
+    assert errors.pop("WEBSOCKETS_ZLIB") == (
+        "WEBSOCKETS_ZLIB must be isal, zlib_ng or zlib, not '1x'"
+    )
+    assert errors.keys() == NUMBERS
+    for name, error in errors.items():
+        assert re.fullmatch(f"{name} must be an? (integer|number), 0 or more, not '1x'", error)
+
+
 @pytest.mark.parametrize("value", ["", "1.5", "x", "-1", "1e3"])
 def test_integers(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.delenv("X", raising=False)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .datastructures import Headers
+from .environment import read_number
 from .exceptions import (
     InvalidHeader,
     InvalidHeaderValue,
@@ -294,10 +294,10 @@ def process_exception(exc: Exception) -> Exception | None:
 
 
 # Defaults of backoff(), in seconds but for the factor.
-BACKOFF_INITIAL_DELAY = float(os.environ.get("WEBSOCKETS_BACKOFF_INITIAL_DELAY", "5"))
-BACKOFF_MIN_DELAY = float(os.environ.get("WEBSOCKETS_BACKOFF_MIN_DELAY", "3.1"))
-BACKOFF_MAX_DELAY = float(os.environ.get("WEBSOCKETS_BACKOFF_MAX_DELAY", "90.0"))
-BACKOFF_FACTOR = float(os.environ.get("WEBSOCKETS_BACKOFF_FACTOR", "1.618"))
+BACKOFF_INITIAL_DELAY = read_number("WEBSOCKETS_BACKOFF_INITIAL_DELAY", 5.0)
+BACKOFF_MIN_DELAY = read_number("WEBSOCKETS_BACKOFF_MIN_DELAY", 3.1)
+BACKOFF_MAX_DELAY = read_number("WEBSOCKETS_BACKOFF_MAX_DELAY", 90.0)
+BACKOFF_FACTOR = read_number("WEBSOCKETS_BACKOFF_FACTOR", 1.618)
 
 
 def backoff(

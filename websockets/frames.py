@@ -124,7 +124,13 @@ class Close:
 
     @classmethod
     def parse(cls, data: bytes) -> Close:
-        """Parse the payload of a close frame.
+        """Parse the payload of a close frame (RFC 6455 section 5.5.1).
+
+        Args:
+            data: the payload, unmasked.
+
+        Returns:
+            What it says; code 1005 and no reason if it is empty (section 7.1.5).
 
         Raises:
             ProtocolError: if the payload is one byte long, or its code may not be on the wire.

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable
 
 from .datastructures import Headers, MultipleValuesError, share
+from .environment import read_integer
 from .exceptions import (
     HeaderLineTooLong,
     RequestLineTooLong,
@@ -35,13 +36,13 @@ SERVER = os.environ.get("WEBSOCKETS_SERVER", _PRODUCTS)
 USER_AGENT = os.environ.get("WEBSOCKETS_USER_AGENT", _PRODUCTS)
 
 #: Most header lines in a message.
-MAX_NUM_HEADERS = int(os.environ.get("WEBSOCKETS_MAX_NUM_HEADERS", "128"))
+MAX_NUM_HEADERS = read_integer("WEBSOCKETS_MAX_NUM_HEADERS", 128)
 
 #: Longest request, status or header line in bytes, with its CRLF.
-MAX_LINE_LENGTH = int(os.environ.get("WEBSOCKETS_MAX_LINE_LENGTH", "8192"))
+MAX_LINE_LENGTH = read_integer("WEBSOCKETS_MAX_LINE_LENGTH", 8192)
 
 #: Largest body of a response in bytes.
-MAX_BODY_SIZE = int(os.environ.get("WEBSOCKETS_MAX_BODY_SIZE", "1_048_576"))
+MAX_BODY_SIZE = read_integer("WEBSOCKETS_MAX_BODY_SIZE", 2**20)
 
 #: What the parsers raise for input that is not a valid message.
 PARSE_ERRORS = (EOFError, SecurityError, ValueError, MultipleValuesError, NotImplementedError)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from .datastructures import Headers, HeadersLike
+from .environment import read_integer
 from .exceptions import InvalidStatus
 from .headers import get_single
 from .uri import WebSocketURI
@@ -12,7 +11,7 @@ from .uri import WebSocketURI
 __all__ = ["MAX_REDIRECTS", "is_same_origin", "redirect_target", "without_credentials"]
 
 #: Most attempts at one handshake, the first included.
-MAX_REDIRECTS = int(os.environ.get("WEBSOCKETS_MAX_REDIRECTS", "10"))
+MAX_REDIRECTS = read_integer("WEBSOCKETS_MAX_REDIRECTS", 10)
 
 # RFC 9110 section 15.4. Neither 304 nor 305 is one.
 _STATUSES = frozenset({300, 301, 302, 303, 307, 308})

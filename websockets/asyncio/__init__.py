@@ -1,0 +1,1 @@
+"""Clients and servers on :mod:`asyncio`: see the modules."""
