@@ -27,6 +27,7 @@ from websockets.http11 import Request, Response
 from ..helpers import (
     CLOSE,
     TLS,
+    RawPeer,
     RawResponse,
     connecting,
     drain_messages,
@@ -241,28 +242,51 @@ async def test_newcomers_hear_that_it_closes(
     ]
 
 
+class TLSClient:
+    """The client's side of TLS over a raw socket, which can stop anywhere."""
+
+    def __init__(self, peer: RawPeer, tls: TLS) -> None:
+        self.peer = peer
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.session = tls.client.wrap_bio(
+            self.incoming, self.outgoing, server_hostname="localhost"
+        )
+
+    async def say_hello(self) -> None:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.session.do_handshake()
+        await self.peer.send(self.outgoing.read())
+        self.incoming.write(await self.peer.read_some())
+
+    async def finish_handshake(self) -> None:
+        self.session.do_handshake()
+        await self.peer.send(self.outgoing.read())
+
+    async def read_to_end(self) -> bytes:
+        self.incoming.write(await self.peer.read_to_end())
+        return self.session.read()
+
+
 @pytest.mark.parametrize("close_timeout", [10, None])
+@pytest.mark.parametrize("when", ["after", "within"])
 async def test_who_is_refused_over_tls_does_not_delay_closing(
-    close_timeout: float | None, tls: TLS, monkeypatch: pytest.MonkeyPatch
+    when: str, close_timeout: float | None, tls: TLS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Browsers connect in advance, say nothing, and do not close either."""
     monkeypatch.setattr("websockets.asyncio.server.REFUSAL_TIMEOUT", 0.02)
     async with serving(ssl=tls.server, close_timeout=close_timeout) as server:
-        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        talk = tls.client.wrap_bio(incoming, outgoing, server_hostname="localhost")
         async with raw_socket(server) as peer:
-            while True:
-                with contextlib.suppress(ssl.SSLWantReadError):
-                    talk.do_handshake()
-                    break
-                await peer.send(outgoing.read())
-                incoming.write(await peer.read_some())
-            await peer.send(outgoing.read())
+            client = TLSClient(peer, tls)
+            await client.say_hello()
+            if when == "within":
+                server.close()
+                await turns()
+            await client.finish_handshake()
             await until(lambda: server.all_connections)
             server.close()
+            assert (await within(client.read_to_end(), 5)).startswith(b"HTTP/1.1 503 ")
+            await until(lambda: not server.all_connections)
             await within(server.wait_closed(), 5)
-            incoming.write(await peer.read_to_end())
-            assert talk.read().startswith(b"HTTP/1.1 503 ")
 
 
 async def test_connections_may_be_closed_one_after_the_other() -> None:

@@ -15,7 +15,7 @@ from werkzeug.routing import Map, RequestRedirect, Rule
 
 from websockets.asyncio.client import unix_connect
 from websockets.asyncio.router import Router, route, unix_route
-from websockets.asyncio.server import Server, ServerConnection
+from websockets.asyncio.server import Server, ServerConnection, basic_auth
 from websockets.http11 import Request, Response
 
 from ..helpers import (
@@ -357,6 +357,14 @@ async def test_process_request_comes_first(asynchronous: bool) -> None:
         assert (await ask(server, "/nowhere")).status == 404
         assert (await ask(server, "/slash")).status == 302
     assert asked == ["/chat/no", "/chat/yes", "/nowhere", "/slash"]
+
+
+async def test_basic_auth_comes_first() -> None:
+    async with routing(process_request=basic_auth("realm", ("joe", "secret"))) as server:
+        assert (await ask(server, "/nowhere")).status == 401
+        header = ("Authorization", "Basic am9lOnNlY3JldA==")
+        assert (await ask(server, "/nowhere", extra=[header])).status == 404
+        assert (await ask(server, "/", extra=[header])).status == 101
 
 
 async def test_process_request_that_fails(caplog: pytest.LogCaptureFixture) -> None:

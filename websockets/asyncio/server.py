@@ -154,6 +154,9 @@ class ServerConnection(Connection):
             self.session.open_deadline = self.loop.time() + self.server.open_timeout
             self._arm_timer()
         self.server.add(self)
+        if self.server.closing:
+            # It was accepted before, and the TLS handshake has taken until now.
+            self.refuse()
 
     def process_handshake(self) -> None:
         if self.protocol.events:
@@ -402,7 +405,7 @@ class Server:
         server.close()
         # A connection that was just accepted is made in the next turn of the event loop.
         await asyncio.sleep(0)
-        for connection in self.all_connections:
+        for connection in list(self.all_connections):
             connection.refuse()
         if close_connections:
             closing = [
