@@ -15,8 +15,10 @@ from websockets.frames import BINARY, CLOSE, CONT, PING, PONG, TEXT
 from websockets.protocol import CLIENT, CLOSING, SERVER, Protocol
 from websockets.session import (
     FINISH_SIZE,
+    MAX_BLOCKED_TIMEOUTS,
     MAX_KEPT_FRAGMENTS,
     MAX_UNFINISHED_TIMEOUTS,
+    SECOND_LOOK,
     FragmentDecoder,
     Incoming,
     Keepalive,
@@ -774,7 +776,10 @@ class Clock:
     def __init__(self, **kwargs):
         self.now = 0.0
         self.session = make(**kwargs)
+        self.unwritten = 0
+        self.reading = True
         self.log = []
+        self.unread = []
         self.session.keepalive.start(self.now)
 
     def run(self, until):
@@ -782,14 +787,15 @@ class Clock:
         session = self.session
         while (deadline := session.next_deadline()) is not None and deadline <= until:
             self.now = max(self.now, deadline)
-            timeout = session.expire(self.now)
+            timeout = session.expire(self.now, self.unwritten, self.reading)
             if timeout is Timeout.PING:
-                data = session.pings.choose(None)
-                session.pings.add(data, None, self.now)
-                session.keepalive.sent(data, self.now)
+                session.send_keepalive(self.now)
                 self.log.append(("ping", self.now))
+            elif timeout is Timeout.UNREAD:
+                self.unread.append(self.now)
             elif timeout is not None:
-                self.log.append((timeout, self.now))
+                # The second look at a silence comes a little later.
+                self.log.append((timeout, round(self.now, 1)))
                 session.keepalive.stop()
             assert len(self.log) < 1000
         self.now = max(self.now, until)
@@ -885,6 +891,29 @@ def test_each_finished_frame_starts_again():
     assert clock.log == [("ping", 20)]
 
 
+def test_frames_that_are_finished_between_looks():
+    """Whoever sends large frames without a pause is in the middle of one at each look."""
+    clock = Clock(ping_interval=20, ping_timeout=20)
+    reader = clock.session.protocol.reader
+    for at in range(30, 400, 20):
+        clock.hear(at)
+        reader.feed(b"\x82\x02" if not reader.in_frame else b"ab\x82\x02")
+        clock.session.read(10)
+        clock.session.messages.clear()
+        assert reader.in_frame
+    assert clock.log == [("ping", 20)]
+
+
+@pytest.mark.parametrize("start", [b"\x82", b"\x82\x7f", b"\x82\x7f\x00\x00\x00"])
+def test_a_header_that_trickles_in(start):
+    clock = Clock(ping_interval=20, ping_timeout=20)
+    clock.session.protocol.reader.feed(start)
+    clock.session.read(10)
+    for at in range(21, 400):
+        clock.hear(at)
+    assert clock.log == [("ping", 20), (Timeout.SILENCE, 20 + MAX_UNFINISHED_TIMEOUTS * 20)]
+
+
 def test_who_does_not_read_blames_nobody():
     clock = Clock(ping_interval=20, ping_timeout=20, max_queue=1)
     arrive(clock.session, (TEXT, b"a"), (TEXT, b"b"))
@@ -896,14 +925,97 @@ def test_who_does_not_read_blames_nobody():
     clock.session.messages.clear()
     clock.session.read(10)
     assert clock.session.stopped is False
+    assert clock.unread == [*range(40, 1001, 20)]
     clock.run(2000)
-    assert clock.log == [("ping", 20), (Timeout.SILENCE, 1020)]
+    # From the look that sees that it reads again, the peer has a timeout.
+    assert clock.log == [("ping", 20), (Timeout.SILENCE, 1040)]
+
+
+def test_a_transport_that_is_not_read_blames_nobody():
+    """The session does not know that the application has paused it."""
+    clock = Clock(ping_interval=20, ping_timeout=20)
+    clock.run(30)
+    clock.reading = False
+    clock.run(130)
+    assert clock.unread == [40, 60, 80, 100, 120]
+    clock.reading = True
+    clock.run(1000)
+    assert clock.log == [("ping", 20), (Timeout.SILENCE, 160)]
+
+
+def test_reading_again_is_in_time_for_the_pong():
+    clock = Clock(ping_interval=20, ping_timeout=20)
+    clock.run(30)
+    clock.reading = False
+    clock.run(130)
+    clock.reading = True
+    clock.pong(159)
+    clock.run(160)
+    assert clock.log == [("ping", 20), ("ping", 159)]
+    assert clock.session.pings.latency == 139
+
+
+@pytest.mark.parametrize("late", [0.001, 7, 500])
+def test_an_event_loop_that_was_held_up_has_not_read(late):
+    """It may look at timers first: then the pong is still in the kernel's buffer."""
+    clock = Clock(ping_interval=20, ping_timeout=20)
+    clock.run(21)
+    clock.now = 40 + late
+    clock.run(clock.now)
+    assert clock.session.next_deadline() == clock.now + max(late, SECOND_LOOK)
+    clock.pong(clock.now + 0.001)
+    clock.run(clock.now)
+    assert [what for what, _ in clock.log] == ["ping", "ping"]
+
+
+def test_an_event_loop_that_is_late_again_and_again():
+    clock = Clock(ping_interval=20, ping_timeout=20)
+    clock.run(21)
+    clock.now = 45
+    clock.run(45)
+    clock.now = 55
+    clock.run(55)
+    assert clock.log == [("ping", 20), (Timeout.SILENCE, 55)]
+
+
+@pytest.mark.parametrize("reading", [True, False])
+def test_a_peer_that_does_not_read(reading):
+    """It is given up, whatever it sends; who was not reading either is told."""
+    clock = Clock(ping_interval=20, ping_timeout=20)
+    clock.unwritten = 100_000
+    clock.reading = reading
+    for at in range(21, 400):
+        clock.hear(at)
+    timeout = Timeout.BLOCKED if reading else Timeout.STUCK
+    assert clock.log == [("ping", 20), (timeout, 20 + MAX_BLOCKED_TIMEOUTS * 20)]
+    assert timeout.value.startswith(Timeout.SILENCE.value)
+
+
+def test_a_peer_that_reads_slowly():
+    clock = Clock(ping_interval=20, ping_timeout=20)
+    for at in range(21, 400):
+        clock.unwritten = 100_000 - at
+        clock.hear(at)
+    assert clock.log == [("ping", 20)]
 
 
 def test_keepalive_without_timeout():
     clock = Clock(ping_interval=20, ping_timeout=None)
     clock.run(85)
     assert clock.log == [("ping", 20), ("ping", 40), ("ping", 60), ("ping", 80)]
+    # One of them at most is awaited.
+    assert list(clock.session.pings._pings) == [clock.session.keepalive.ping]
+
+
+def test_keepalive_without_timeout_of_a_peer_that_does_not_read():
+    clock = Clock(ping_interval=20, ping_timeout=None)
+    clock.run(21)
+    clock.unwritten = 100_000
+    clock.run(1000)
+    assert clock.log == [("ping", 20)]
+    clock.unwritten = 0
+    clock.run(1021)
+    assert clock.log == [("ping", 20), ("ping", 1020)]
 
 
 def test_keepalive_without_timeout_answered():

@@ -386,9 +386,7 @@ class Receiving(RuleBasedStateMachine):
             timeout = session.expire(self.now)
             if timeout is Timeout.PING:
                 assert self.protocol.state is OPEN
-                data = session.pings.choose(None)
-                session.pings.add(data, None, self.now)
-                session.keepalive.sent(data, self.now)
+                data = session.send_keepalive(self.now)
                 self.pending[data] = None, self.now
                 self.pinged_at = self.now
                 self.protocol.send_ping(data)

@@ -246,6 +246,7 @@ class FrameReader:
     Attributes:
         inflater: what inflates messages whose first frame has RSV1 set (RFC 7692 section 6), if
             permessage-deflate is the only extension; may be set until the first read.
+        frames: how many frames were read.
     """
 
     __slots__ = (
@@ -266,6 +267,7 @@ class FrameReader:
         "_source",
         "_validator",
         "extended",
+        "frames",
         "inflater",
         "message_size",
         "starved",
@@ -292,6 +294,9 @@ class FrameReader:
 
         # Whether read_messages() stopped where bytes are lacking.
         self.starved = False
+
+        # How many frames were read.
+        self.frames = 0
 
         # The frame being read; these mean something while _in_payload.
         self._in_payload = False
@@ -542,6 +547,7 @@ class FrameReader:
             chunk = bytes(self._payload)
             self._payload = bytearray()
         self._in_payload = False
+        self.frames += 1
         if compressed:
             chunk = self._inflate(chunk)
             if text:

@@ -38,6 +38,8 @@ cdef class FrameReader:
 
     cdef readonly bint starved  # whether read_messages() stopped where bytes are lacking
 
+    cdef readonly uint64_t frames
+
     # The frame being read; these mean something while _in_payload.
     cdef bint _in_payload
     cdef int _opcode

@@ -585,6 +585,7 @@ cdef class FrameReader:
     Attributes:
         inflater: what inflates messages whose first frame has RSV1 set (RFC 7692 section 6), if
             permessage-deflate is the only extension; may be set until the first read.
+        frames: how many frames were read.
     """
 
     def __cinit__(self, bint masked, max_message=None, max_fragment=None, bint extended=False):
@@ -954,6 +955,7 @@ cdef class FrameReader:
                 return None
             payload = self._joined_payload(text and decode)
         self._in_payload = False
+        self.frames += 1
         if compressed:
             text = first == 1
             payload = self._inflate(payload, text, decode)

@@ -37,6 +37,10 @@ MAX_UNFINISHED_TIMEOUTS = 5
 # the ping: what it sends does not keep the connection then.
 MAX_BLOCKED_TIMEOUTS = 5
 
+# An event loop that looks at timers before it looks at sockets has read nothing yet of what came
+# while it was held up. In so many seconds it has.
+SECOND_LOOK = 0.01
+
 # In the time that one more message takes, so many bytes are inflated: a read of 256 KiB can inflate
 # to 256 MiB, which no other connection is to wait for.
 INFLATED_STEP = 4096
@@ -147,6 +151,10 @@ class PendingPings(Generic[Waiter]):
         """Note that a ping was sent."""
         self._pings[data] = waiter, now
 
+    def forget(self, data: bytes) -> None:
+        """Wait no longer for the pong to a ping."""
+        del self._pings[data]
+
     def acknowledge(self, data: bytes, now: float) -> list[tuple[Waiter, float]]:
         """Return the waiters that a pong answers, if any, each with its latency."""
         if data not in self._pings:
@@ -169,12 +177,15 @@ class PendingPings(Generic[Waiter]):
 
 
 class Timeout(enum.Enum):
-    """What a deadline was for."""
+    """What a deadline was for, or what it has shown."""
 
     OPEN = "timed out during opening handshake"
     CLOSE = "timed out while closing connection"
     PING = "keepalive ping is due"
+    UNREAD = "pong may be unread, as this side is not reading"
     SILENCE = "keepalive ping timeout"
+    BLOCKED = "keepalive ping timeout; peer is not reading"
+    STUCK = "keepalive ping timeout; neither side is reading"
 
 
 class Keepalive:
@@ -182,7 +193,7 @@ class Keepalive:
 
     Whatever arrives proves the peer alive, not only the pong, which may be queued behind data.
     Silence counts only while this side is reading. A peer that does not read for long is given up,
-    whatever it sends: what waits to be written would wait for ever.
+    whatever it sends: what waits to be written would wait for ever. One ping is out at most.
 
     Args:
         interval: seconds between pings; None for no keepalive.
@@ -191,8 +202,10 @@ class Keepalive:
 
     __slots__ = (
         "_blocked",
+        "_doubted",
         "_sent",
         "_unfinished",
+        "_unread",
         "_unwritten",
         "deadline",
         "interval",
@@ -206,9 +219,11 @@ class Keepalive:
         self.deadline: float | None = None
         self.ping: bytes | None = None  # the one that is out
         self._sent = 0.0
-        self._unfinished = 0
+        self._unfinished = 0  # looks in which nothing but a part of one frame had arrived
+        self._unread = False  # whether this side was not reading at the last look
         self._unwritten = 0  # bytes that waited to be written at the last look
         self._blocked = 0  # looks since they became fewer
+        self._doubted = False  # whether this is the second look at the same silence
 
     def start(self, now: float) -> None:
         if self.interval is not None:
@@ -222,6 +237,7 @@ class Keepalive:
         assert self.interval is not None
         self.ping, self._sent, self._unfinished = data, now, 0
         self._unwritten = self._blocked = 0
+        self._unread = self._doubted = False
         self.deadline = now + (self.interval if self.timeout is None else self.timeout)
 
     def answered(self, now: float) -> None:
@@ -239,19 +255,38 @@ class Keepalive:
             now: current time.
             heard: whether anything has arrived since the last call.
             in_frame: whether all of it belongs to a frame that is still unfinished.
-            reading: whether this side was reading.
+            reading: whether this side is reading.
             unwritten: bytes that wait to be written, if they are too many for more to be sent.
+
+        Returns:
+            ``PING`` if one is to be sent; ``SILENCE``, ``BLOCKED`` or ``STUCK`` if the connection
+            is to be failed; ``UNREAD`` if it would be, were this side reading; else None.
         """
-        if self.ping is None or self.timeout is None:
+        assert self.interval is not None and self.deadline is not None
+        if self.ping is None:
             return Timeout.PING
+        if self.timeout is None:
+            # Pings go on, as they keep proxies from closing the connection; but nobody waits for
+            # this one any more, and they are not to fill the memory.
+            if not unwritten:
+                return Timeout.PING
+            self.deadline = now + self.interval
+            return None
         blocked = unwritten and unwritten >= self._unwritten
         self._unwritten, self._blocked = unwritten, self._blocked + 1 if blocked else 0
         if self._blocked >= MAX_BLOCKED_TIMEOUTS:
-            return Timeout.SILENCE
+            return Timeout.BLOCKED if reading else Timeout.STUCK
         self._unfinished = self._unfinished + 1 if heard and in_frame else 0
         alive = heard and self._unfinished < MAX_UNFINISHED_TIMEOUTS
-        if alive or not reading:
+        resumed, self._unread = reading and self._unread, not reading
+        if alive or resumed or not reading:
+            self._doubted = False
             self.deadline = now + self.timeout
+            return None if alive or reading else Timeout.UNREAD
+        if not heard and not self._doubted:
+            # Whoever was held up was not reading meanwhile.
+            self._doubted = True
+            self.deadline = now + max(now - self.deadline, SECOND_LOOK)
             return None
         return Timeout.SILENCE
 
@@ -273,6 +308,7 @@ class Session(Generic[Waiter]):
         "close_timeout",
         "dropped",
         "dropping",
+        "frames",
         "heard",
         "high",
         "incoming",
@@ -319,6 +355,7 @@ class Session(Generic[Waiter]):
         self.open_deadline: float | None = None
         self.close_deadline: float | None = None
         self.heard = False  # whether anything has arrived since the keepalive timer last looked
+        self.frames = 0  # how many had been read then
 
     # Receiving
 
@@ -479,12 +516,26 @@ class Session(Generic[Waiter]):
         deadlines = [self.open_deadline, self.close_deadline, self.keepalive.deadline]
         return min((d for d in deadlines if d is not None), default=None)
 
-    def expire(self, now: float, unwritten: int = 0) -> Timeout | None:
+    def send_keepalive(self, now: float) -> bytes:
+        """Note that a keepalive ping is sent now, in place of the one that is out, if any.
+
+        Returns:
+            Its payload.
+        """
+        data = self.pings.choose(None)
+        if self.keepalive.ping is not None:
+            self.pings.forget(self.keepalive.ping)
+        self.pings.add(data, None, now)
+        self.keepalive.sent(data, now)
+        return data
+
+    def expire(self, now: float, unwritten: int = 0, reading: bool = True) -> Timeout | None:
         """Return the deadline that has passed and needs an act, if any.
 
         Args:
             now: current time.
             unwritten: bytes that wait to be written, if they are too many for more to be sent.
+            reading: whether the runtime reads from its transport, as far as it is asked to.
         """
         if self.open_deadline is not None and now >= self.open_deadline:
             self.open_deadline = None
@@ -494,8 +545,11 @@ class Session(Generic[Waiter]):
             return Timeout.CLOSE
         if self.keepalive.deadline is not None and now >= self.keepalive.deadline:
             heard, self.heard = self.heard, False
-            in_frame = self.protocol.reader.in_frame
-            return self.keepalive.expire(now, heard, in_frame, not self.stopped, unwritten)
+            reader = self.protocol.reader
+            frames, self.frames = self.frames, reader.frames
+            in_frame = reader.in_frame and reader.frames == frames
+            reading = reading and not self.stopped
+            return self.keepalive.expire(now, heard, in_frame, reading, unwritten)
         return None
 
 

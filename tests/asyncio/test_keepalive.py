@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 import pytest
 
+from websockets.asyncio.connection import Connection
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close
 from websockets.protocol import State
+from websockets.session import MAX_BLOCKED_TIMEOUTS
 
 from ..helpers import (
     CLOSE,
@@ -150,6 +153,107 @@ async def test_an_application_that_does_not_read_is_not_a_dead_peer() -> None:
         await flooding
         answering.cancel()
         await asyncio.wait([answering])
+
+
+def look(ws: Connection) -> None:
+    """Have the timer look now, as if the deadline had come."""
+    assert ws.session.keepalive.deadline is not None
+    ws.session.keepalive.deadline = asyncio.get_running_loop().time()
+    ws._on_timer()
+
+
+def give_up(ws: Connection) -> None:
+    """Have it look so that it must give up: the first time it is a little late."""
+    look(ws)
+    assert ws.state is State.OPEN
+    look(ws)
+    assert ws.state is State.CLOSING
+
+
+async def fill(ws: Connection) -> None:
+    """Write more than the peer, which does not read, takes."""
+    while not ws._write_paused:
+        ws.protocol.send_binary(bytes(100_000))
+        ws._transmit()
+        await asyncio.sleep(0)
+
+
+async def test_an_application_that_pauses_its_transport(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "websockets")
+    async with server_of_raw_client(ping_interval=1000, ping_timeout=1000) as (server, peer):
+        look(server)
+        assert (await peer.recv_frame()).opcode == PING
+        server.transport.pause_reading()
+        for _ in range(10):
+            look(server)
+        assert server.state is State.OPEN
+        unread = "- pong may be unread, as this side is not reading"
+        assert caplog.messages.count(unread) == 10
+        server.transport.resume_reading()
+        look(server)
+        give_up(server)
+        assert (await peer.recv_frame()).close == (1011, "keepalive ping timeout")
+        assert caplog.messages.count("- timed out waiting for keepalive pong") == 1
+        peer.close()
+        with pytest.raises(ConnectionClosedError) as raised:
+            await within(server.recv())
+        assert str(raised.value.__cause__) == "keepalive ping timeout"
+    assert caplog.messages.count(unread) == 10
+
+
+@pytest.mark.parametrize("reading", [True, False])
+async def test_a_peer_that_does_not_read(reading: bool) -> None:
+    """What it sends does not help: the exception says who was not reading."""
+    async with server_of_raw_client(
+        ping_interval=1000, ping_timeout=1000, max_queue=1, small_buffers=True, close_timeout=0.01
+    ) as (server, peer):
+        await peer.send_frame(TEXT, b"one")
+        await peer.send_frame(TEXT, b"two")
+        await until(lambda: server.session.full())
+        if reading:
+            assert await server.recv() == "one"
+            assert await server.recv() == "two"
+        look(server)  # sends a ping
+        await fill(server)
+        look(server)  # sees what waits to be written
+        for _ in range(MAX_BLOCKED_TIMEOUTS - 1):
+            assert server.state is State.OPEN
+            server._heard = True  # as pongs to earlier pings, for example
+            look(server)
+        assert server.state is State.CLOSING
+        await within(server.wait_closed())
+        assert str(server.close_exc) == (
+            "sent 1011 (internal error) keepalive ping timeout; no close frame received"
+        )
+        which = "peer is not reading" if reading else "neither side is reading"
+        assert repr(server.close_exc.__cause__) == (
+            f"TimeoutError('keepalive ping timeout; {which}')"
+        )
+
+
+async def test_without_timeout_one_ping_is_out() -> None:
+    async with server_of_raw_client(ping_interval=1000, ping_timeout=None) as (server, peer):
+        for _ in range(3):
+            look(server)
+        pings = [await peer.recv_frame() for _ in range(3)]
+        assert len(server.session.pings._pings) == 1
+        await peer.send_frame(PONG, pings[0].payload)
+        await peer.send_frame(TEXT, b"behind it")
+        assert await within(server.recv()) == "behind it"
+        assert len(server.session.pings._pings) == 1
+        await peer.send_frame(PONG, pings[-1].payload)
+        await until(lambda: len(server.session.pings._pings) == 0)
+
+
+async def test_an_event_loop_that_is_held_up() -> None:
+    """The pong has arrived, and nobody has read it: the peer is alive."""
+    async with server_of_raw_client(ping_interval=0.01, ping_timeout=0.02) as (server, peer):
+        ping = await peer.recv_frame()
+        await peer.send_frame(PONG, ping.payload)
+        time.sleep(0.05)
+        await until(lambda: server.latency > 0)
+        assert server.latency >= 0.05
+        assert server.state is State.OPEN
 
 
 async def test_keepalive_ends_with_the_connection(caplog: pytest.LogCaptureFixture) -> None:

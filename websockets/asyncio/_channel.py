@@ -165,7 +165,7 @@ class Channel:
         def _settle(self, spent: bool) -> None: ...
         def _write_large(self, chunks: Sequence[BytesLike]) -> None: ...
         def _write_chunks(self, chunks: list[BytesLike]) -> None: ...
-        def _give_up(self, exc: BaseException) -> None: ...
+        def _write_exposed(self, data: BytesLike) -> None: ...
 
     def __init__(
         self, protocol: Protocol, session: Session[asyncio.Future[float]], write_limit: int
@@ -352,15 +352,10 @@ class Channel:
                     return
                 rest = memoryview(data)[written:]
         # An error is left to the transport, which will meet it too.
-        self._write_rest(rest)
-
-    def _write_rest(self, data: BytesLike) -> None:
-        """Have the transport write."""
-        if not self._transport.is_closing():
-            try:
-                self._transport.write(data)
-            except RuntimeError as exc:  # the application has ended the stream
-                self._give_up(exc)
+        if self._exposed:
+            self._write_exposed(rest)
+        elif not self._transport.is_closing():
+            self._transport.write(rest)
 
     def _is_direct(self) -> bool:
         """Whether the socket may be written to.

@@ -718,15 +718,10 @@ cdef class Channel:
             if written > 0:
                 rest = memoryview(data)[written:]
         # An error is left to the transport, which will meet it too.
-        Channel._write_rest(self, rest)
-
-    cpdef _write_rest(self, data):
-        """Have the transport write."""
-        if not self._transport.is_closing():
-            try:
-                self._transport.write(data)
-            except RuntimeError as exc:  # the application has ended the stream
-                self._give_up(exc)
+        if self._exposed:
+            self._write_exposed(rest)
+        elif not self._transport.is_closing():
+            self._transport.write(rest)
 
     cpdef bint _is_direct(self) except -1:
         """Whether the socket may be written to.

@@ -697,13 +697,17 @@ class Connection(Channel, asyncio.BufferedProtocol):
                 written = os.writev(self._fd, chunks[:MAX_VECTOR])
         for chunk in chunks:
             if written < len(chunk):
-                self._write_rest(memoryview(chunk)[written:] if written else chunk)
+                self._write_exposed(memoryview(chunk)[written:] if written else chunk)
             written = max(written - len(chunk), 0)
 
-    def _give_up(self, exc: BaseException) -> None:
-        """Drop the connection, as what was to be written cannot be."""
-        self._set_lost_exc(exc)
-        self._transport.abort()
+    def _write_exposed(self, data: BytesLike) -> None:
+        """Have a transport write that the application has, too, and may have ended."""
+        if not self._transport.is_closing():
+            try:
+                self._transport.write(data)
+            except RuntimeError as exc:
+                self._set_lost_exc(exc)
+                self._transport.abort()
 
     def _transmit(self) -> None:
         """Write what the protocol has queued, control frames among it, at once and in order."""
@@ -786,12 +790,17 @@ class Connection(Channel, asyncio.BufferedProtocol):
         if self._heard:
             self.session.heard, self._heard = True, False
         unwritten = self._transport.get_write_buffer_size() if self._write_paused else 0
-        timeout = self.session.expire(now, unwritten)
+        timeout = self.session.expire(now, unwritten, self._transport.is_reading())
         if timeout is Timeout.PING:
             self._send_keepalive(now)
-        elif timeout is Timeout.SILENCE:
+        elif timeout is Timeout.UNREAD:
+            if self.debug:
+                self.logger.debug("- %s", timeout.value)
+        elif timeout in (Timeout.SILENCE, Timeout.BLOCKED, Timeout.STUCK):
+            if self.debug:
+                self.logger.debug("- timed out waiting for keepalive pong")
             self._set_lost_exc(TimeoutError(timeout.value))
-            self.protocol.fail(CloseCode.INTERNAL_ERROR, timeout.value)
+            self.protocol.fail(CloseCode.INTERNAL_ERROR, Timeout.SILENCE.value)
             self._transmit()
         elif timeout is not None:
             self._set_lost_exc(self.protocol.parser_exc)
@@ -800,10 +809,7 @@ class Connection(Channel, asyncio.BufferedProtocol):
         self._arm_timer()
 
     def _send_keepalive(self, now: float) -> None:
-        data = self.session.pings.choose(None)
-        self.session.pings.add(data, None, now)
-        self.session.keepalive.sent(data, now)
-        self.protocol.send_ping(data)
+        self.protocol.send_ping(self.session.send_keepalive(now))
         self._transmit()
         if self.debug:
             self.logger.debug("% sent keepalive ping")
