@@ -25,6 +25,7 @@ from websockets.asyncio.server import ServerConnection, broadcast
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.frames import Close
+from websockets.http11 import Request, Response
 from websockets.typing import Data, Origin, Subprotocol
 
 from .cdp import TIMEOUT, Browser, Tab, launch
@@ -252,7 +253,7 @@ async def test_messages_to_the_server_and_back(browser: Browser, kind: str) -> N
 
 
 async def test_too_large_a_message(browser: Browser) -> None:
-    async with site(echo, max_size=1000) as running, browser.tab(running.origin) as tab:
+    async with site(idle, max_size=1000) as running, browser.tab(running.origin) as tab:
         websocket = await dial(tab, running)
         await tab.evaluate("socket.send('x'.repeat(1001))")
         closed = await tab.evaluate("socket.closing")
@@ -461,6 +462,20 @@ async def test_origin(browser: Browser) -> None:
             closed = await tab.evaluate("socket.closing")
             assert closed == {"code": 1006, "reason": "", "wasClean": False}
         assert running.connections.empty()
+
+
+async def test_cookies(browser: Browser) -> None:
+    def process_response(_: ServerConnection, request: Request, response: Response) -> None:
+        response.headers["Set-Cookie"] = "visit=1; HttpOnly; SameSite=Strict"
+
+    async with site(idle, process_response=process_response) as running:
+        async with browser.tab(running.origin) as tab:
+            await tab.command("Network.clearBrowserCookies")
+            for cookies in ([], ["visit=1"]):
+                websocket = await dial(tab, running)
+                assert websocket.request is not None
+                assert websocket.request.headers.get_all("Cookie") == cookies
+            assert await tab.evaluate("document.cookie") == ""
 
 
 async def test_tls(browser: Browser) -> None:
