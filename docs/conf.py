@@ -32,8 +32,9 @@ include_patterns = [
     "docs/**.md",
     "benchmarks/profile.md",
     "benchmarks/results/*.md",
+    "examples/*.md",
 ]
-exclude_patterns = [".*", "build", "dist", "examples", "fuzz", "tests", "tools"]
+exclude_patterns = [".*", "build", "dist", "fuzz", "tests", "tools"]
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 source_suffix = {".md": "markdown"}
