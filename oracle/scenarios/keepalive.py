@@ -42,12 +42,13 @@ async def pings_answered(s: Scenario) -> None:
     async def peer(raw: Raw) -> None:
         await raw.accept()
         await answer_pings(raw, 3)
+        await asyncio.sleep(0.03)
         await raw.send(frame(CLOSE, close_payload(1000)))
         raw.track = type(raw.track)()
         await raw.end()
 
     async with raw_server(s, peer) as where:
-        websocket = await connecting(where, ping_interval=0.03, ping_timeout=5)
+        websocket = await connecting(where, ping_interval=0.1, ping_timeout=5)
         with s.failing("recv"):
             await websocket.recv()
         s.note("latency", websocket.latency > 0)
