@@ -433,12 +433,16 @@ def test_failure_without_a_text(monkeypatch, capsys, stdin):
     assert capsys.readouterr().err == "Failed to connect to ws://localhost/: OSError().\n"
 
 
-def test_interrupted_while_connecting(monkeypatch, stdin):
+@pytest.mark.parametrize("terminal, shown", [(True, "\n"), (False, "")])
+def test_interrupted_while_connecting(monkeypatch, stdin, capsys, terminal, shown):
     def connect(uri):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "connect", connect)
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: terminal, raising=False)
     assert main(["ws://localhost/"]) == 130
+    assert capsys.readouterr().out == shown
 
 
 def test_version(capsys):

@@ -370,4 +370,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return asyncio.run(talk(screen, args.uri, args.wait, **options))
     except KeyboardInterrupt:
+        if screen.interactive:
+            print()  # behind ^C
         return 130
