@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import pathlib
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from werkzeug.routing import Map, RequestRedirect, Rule
 
+import websockets
 from websockets.asyncio.client import unix_connect
 from websockets.asyncio.router import Router, route, unix_route
 from websockets.asyncio.server import Server, ServerConnection, basic_auth
@@ -466,8 +468,13 @@ def test_without_werkzeug() -> None:
         "    try: function(None)\n"
         "    except ImportError as exc: print(exc, exc.name)\n"
     )
+    package = pathlib.Path(websockets.__file__).parent
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(package.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     line = "route() requires werkzeug: pip install websockets[routing] werkzeug"
     assert result.stdout.splitlines() == [line, line]
