@@ -66,7 +66,9 @@ setup: $(VENV)/.built
 
 $(PEERS)/.deps: $(VENV)/.deps
 	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install -q $(RELEASED) $$($(call requires,project.optional-dependencies.bench))
+	$(PEERS)/bin/python -m pip install -q $(RELEASED) \
+	  $$(for extra in bench proxy routing; do \
+	  $(call requires,project.optional-dependencies.$$extra); done)
 	touch $@
 
 # The last virtualenv that makes Python 2.7 environments.
