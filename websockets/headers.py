@@ -212,7 +212,7 @@ def get_subprotocols(headers: Headers) -> list[Subprotocol]:
 
 def build_host(host: str, port: int, secure: bool, *, always_include_port: bool = False) -> str:
     """
-    Build a ``Host`` header (RFC 9110 section 7.2).
+    Return the value of a ``Host`` header (RFC 9110 section 7.2).
 
     Args:
         host: name or IP address.
@@ -312,7 +312,7 @@ def parse_extension(header: str) -> list[ExtensionHeader]:
 
 def build_extension(extensions: Sequence[ExtensionHeader]) -> str:
     """
-    Build a ``Sec-WebSocket-Extensions`` header (RFC 6455 section 9.1).
+    Return the value of a ``Sec-WebSocket-Extensions`` header (RFC 6455 section 9.1).
 
     Args:
         extensions: what :func:`parse_extension` returns.
@@ -343,7 +343,7 @@ def parse_subprotocol(header: str) -> list[Subprotocol]:
 
 def build_subprotocol(subprotocols: Sequence[Subprotocol]) -> str:
     """
-    Build a ``Sec-WebSocket-Protocol`` header (RFC 6455 section 11.3.4).
+    Return the value of a ``Sec-WebSocket-Protocol`` header (RFC 6455 section 11.3.4).
 
     Args:
         subprotocols: the subprotocols, in order of preference.
@@ -373,7 +373,7 @@ def validate_subprotocols(subprotocols: Sequence[Subprotocol]) -> None:
 
 def build_www_authenticate_basic(realm: str) -> str:
     """
-    Build a ``WWW-Authenticate`` header for Basic authentication (RFC 7617 section 2).
+    Return the value of a ``WWW-Authenticate`` header for Basic authentication (RFC 7617 section 2).
 
     Args:
         realm: name of the protection space.
@@ -426,7 +426,7 @@ def parse_authorization_basic(header: str) -> tuple[str, str]:
 
 def build_authorization_basic(username: str, password: str) -> str:
     """
-    Build an ``Authorization`` header for Basic authentication (RFC 7617 section 2).
+    Return the value of an ``Authorization`` header for Basic authentication (RFC 7617 section 2).
 
     Args:
         username: user name; it cannot have a colon, at which the recipient splits.

@@ -435,7 +435,15 @@ class connect:
         return connection
 
     async def connect(self) -> ClientConnection:
-        """Open the connection, within ``open_timeout``."""
+        """Open the connection, within ``open_timeout``.
+
+        Returns:
+            The connection.
+
+        Raises:
+            SecurityError: if there are too many redirects.
+            TimeoutError: if it takes too long.
+        """
         self._forget_redirects()
         try:
             async with asyncio.timeout(self.open_timeout) as deadline:
@@ -517,6 +525,9 @@ def unix_connect(path: str | None = None, uri: str | None = None, **kwargs: Any)
         uri: URI for the handshake request; ``ws://localhost/``, or ``wss://localhost/`` with
             ``ssl``, unless given.
         **kwargs: arguments of :func:`connect`.
+
+    Returns:
+        What :func:`connect` returns: await it, or use it as an asynchronous context manager.
     """
     if uri is None:
         uri = "ws://localhost/" if kwargs.get("ssl") is None else "wss://localhost/"

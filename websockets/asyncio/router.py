@@ -32,7 +32,11 @@ class Router(BaseRouter[ServerConnection]):
     """
 
     async def handler(self, connection: ServerConnection) -> None:
-        """Handle a connection: call the handler that was chosen for it."""
+        """Handle a connection: call the handler that was chosen for it.
+
+        Args:
+            connection: the connection, its ``handler`` and ``handler_kwargs`` set.
+        """
         await connection.handler(connection, **connection.handler_kwargs)
 
 
@@ -107,5 +111,8 @@ def unix_route(url_map: Map, path: PathLike | None = None, **kwargs: Any) -> Ser
         url_map: a :class:`werkzeug.routing.Map` of rules whose endpoints are handlers.
         path: path of the socket.
         **kwargs: arguments of :func:`route`.
+
+    Returns:
+        A server, to await or to use as an asynchronous context manager.
     """
     return route(url_map, unix=True, path=path, **kwargs)

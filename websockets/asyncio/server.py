@@ -320,9 +320,11 @@ class Server:
     # Connections
 
     def add(self, connection: ServerConnection) -> None:
+        """Keep a connection, from its first moment."""
         self.all_connections.add(connection)
 
     def remove(self, connection: ServerConnection) -> None:
+        """Forget a connection, which is lost."""
         self.all_connections.discard(connection)
 
     def start_handler(self, connection: ServerConnection) -> asyncio.Task[None]:
@@ -576,6 +578,9 @@ def unix_serve(handler: Handler, path: PathLike | None = None, **kwargs: Any) ->
         handler: coroutine function that handles a connection.
         path: path of the socket.
         **kwargs: arguments of :func:`serve`.
+
+    Returns:
+        A server, to await or to use as an asynchronous context manager.
     """
     return serve(handler, unix=True, path=path, **kwargs)
 
