@@ -148,6 +148,30 @@ APPLICATIONS = [
         ("nodriver",),
         (Script("Chromium over its DevTools protocol", "cdp_browser.py", ("nodriver",)),),
     ),
+    Application(
+        ("sanic",),
+        (Script("routes", "sanic_routes.py"),),
+    ),
+    Application(
+        ("web3",),
+        (
+            Script("its provider, subscriptions and reconnection", "web3_provider.py"),
+            Suite(
+                "its own tests of the provider",
+                "web3",
+                # Its conftest.py is about Ethereum's virtual machine.
+                (
+                    *("-o", "addopts=", "--confcutdir=tests/core/providers"),
+                    "tests/core/providers/test_websocket_provider.py",
+                ),
+                20,
+            ),
+        ),
+    ),
+    Application(
+        ("ocpp",),
+        (Script("a charging station and its central system", "ocpp_charging.py"),),
+    ),
 ]
 
 
