@@ -251,9 +251,10 @@ INTERNAL = {
 
 DIRECTIVE = re.compile(
     r"^\.\. (?:py:)?(?P<kind>auto\w+|data|function|class)::(?P<names>(?:\s+websockets[\w.]*)+)"
-    r"(?P<options>(?:\n   :.*)*)",
+    r"(?P<options>(?:\n   +\S.*)*)",
     re.MULTILINE,
 )
+MEMBERS = re.compile(r":members:((?:[\s,]+\w+\b(?!:))+)")
 
 
 def public_modules() -> Iterable[types.ModuleType]:
@@ -277,10 +278,16 @@ def documented() -> set[str]:
     paths = set()
     for page in (ROOT / "docs" / "reference").glob("*.md"):
         for match in DIRECTIVE.finditer(page.read_text(encoding="utf-8")):
-            for path in match["names"].split():
-                paths.add(path)
-                if match["kind"] == "automodule" and ":no-members:" not in match["options"]:
-                    paths.update(f"{path}.{name}" for name in importlib.import_module(path).__all__)
+            names, options = match["names"].split(), match["options"]
+            paths.update(names)
+            members = MEMBERS.search(options)
+            if members:
+                listed = re.findall(r"\w+", members[1])
+            elif match["kind"] == "automodule" and ":no-members:" not in options:
+                listed = importlib.import_module(names[0]).__all__
+            else:
+                continue
+            paths.update(f"{name}.{member}" for name in names for member in listed)
     return paths
 
 
@@ -298,12 +305,31 @@ def test_reference_is_complete() -> None:
     assert missing == []
 
 
-def test_everything_public_is_described() -> None:
-    bare = [
-        path
-        for path in documented()
-        if callable(value := lookup(path))
-        and value.__module__.startswith("websockets.")
-        and not inspect.getdoc(value)
-    ]
-    assert bare == []
+def described_parameters(value: Any) -> set[str]:
+    section = re.search(
+        r"^(?:Args|Attributes):\n((?:    .*\n|\n)+)", f"{inspect.getdoc(value)}\n", re.M
+    )
+    found = re.findall(r"^    ([*\w, ]+):", section[1], re.MULTILINE) if section else []
+    return {name.strip("* ") for names in found for name in names.split(",")}
+
+
+def test_everything_in_the_reference_is_described() -> None:
+    """Each entry has a docstring, and each parameter of a function or method a line in it."""
+    lacking = []
+    for path in sorted(documented()):
+        value = lookup(path)
+        doc = inspect.getdoc(value) or ""
+        if isinstance(value, (types.FunctionType, types.MethodType)) or (
+            # Of a subclass, the rest may be left to its base.
+            isinstance(value, type) and "__init__" in vars(value) and "are those of" not in doc
+        ):
+            parameters = {*inspect.signature(value).parameters} - {"self"}
+            lacking += [
+                (path, name)
+                for name in parameters - described_parameters(value)
+                if not name.startswith("_")
+            ]
+        if isinstance(value, (type, types.FunctionType, types.MethodType, property)):
+            if not doc:
+                lacking.append((path, "docstring"))
+    assert lacking == []

@@ -54,7 +54,11 @@ class Headers(MutableMapping[str, str]):
     Setting a key **adds** a value; delete the key first to replace its values. Reading a key that
     has several values raises :exc:`MultipleValuesError`; :meth:`get_all` reads them.
 
-    It is created like a :class:`dict`: from a mapping, from pairs, from keyword arguments.
+    It is created like a :class:`dict`.
+
+    Args:
+        *args: a mapping, or pairs of names and values.
+        **kwargs: values by their names.
 
     Raises:
         InvalidHeader: if a name is not a token (RFC 9110 section 5.1).
@@ -190,6 +194,10 @@ class Headers(MutableMapping[str, str]):
         Add values from a mapping or from pairs, and from keyword arguments.
 
         From another :class:`Headers` all values of a name are added.
+
+        Args:
+            *args: a mapping, or pairs of names and values.
+            **kwargs: values by their names.
         """
         if args and isinstance(args[0], Headers):
             args = (list(args[0].raw_items()), *args[1:])
