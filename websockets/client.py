@@ -271,6 +271,20 @@ class ClientConnection(ClientProtocol):
         super().__init__(*args, **kwargs)
 
 
+def add_reason(exc: Exception, reason: Exception) -> None:
+    """
+    Note why a connection was lost, where an exception knows only that it was.
+
+    Args:
+        exc: the exception; the reason becomes the last of its causes.
+        reason: what the operating system says.
+    """
+    last: BaseException = exc
+    while last.__cause__ is not None:
+        last = last.__cause__
+    last.__cause__ = reason
+
+
 def process_exception(exc: Exception) -> Exception | None:
     """
     Decide whether an error of an attempt to connect is worth another attempt.

@@ -416,8 +416,8 @@ def parse_authorization_basic(header: str) -> tuple[str, str]:
     # Strict: credentials that two decoders read differently are nobody's (RFC 4648 section 3).
     try:
         user_pass = binascii.a2b_base64(token.encode(), strict_mode=True)
-    except binascii.Error as exc:
-        raise InvalidHeaderValue(name, "expected base64-encoded credentials") from exc
+    except binascii.Error:
+        raise InvalidHeaderValue(name, "expected base64-encoded credentials") from None
     username, colon, password = user_pass.decode(errors="surrogateescape").partition(":")
     if not colon:
         raise InvalidHeaderValue(name, "expected username:password credentials")

@@ -30,6 +30,7 @@ from websockets.protocol import State
 
 from ..helpers import (
     TLS,
+    causes,
     connecting,
     echo,
     idle,
@@ -233,15 +234,21 @@ async def test_proxy_resets_the_connection() -> None:
         url = f"http://127.0.0.1:{listener.port}"
         connecting = asyncio.ensure_future(connect("ws://server.invalid/", proxy=url).__aenter__())
         (await listener.accept_request()).reset()
-        with pytest.raises(ConnectionResetError):
+        with pytest.raises(InvalidProxyMessage) as raised:
             await within(connecting)
+        assert [type(exc) for exc in causes(raised.value)] == [
+            EOFError,
+            EOFError,
+            ConnectionResetError,
+        ]
 
 
 async def test_server_is_not_there() -> None:
     """Some proxies know that when it is too late to say so."""
     async with proxying(target=("127.0.0.1", 1)) as proxy:
-        with pytest.raises((InvalidMessage, ConnectionResetError)):
+        with pytest.raises(InvalidMessage) as raised:
             await within(connect("ws://server.invalid/", proxy=proxy.url).__aenter__())
+        assert isinstance(raised.value.__cause__, EOFError)
 
 
 async def test_proxy_is_not_there() -> None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequen
 from types import TracebackType
 from typing import Any, Literal, cast
 
-from ..client import ClientProtocol, backoff
+from ..client import ClientProtocol, add_reason, backoff
 from ..client import process_exception as process_exception
 from ..datastructures import Headers, HeadersLike
 from ..exceptions import SecurityError
@@ -75,8 +75,7 @@ class ClientConnection(Connection):
             user_agent_header: value of the ``User-Agent`` header; None for none.
 
         Raises:
-            InvalidHandshake: if the server's response does not open the connection.
-            OSError: if the TCP connection is lost.
+            InvalidHandshake: if the server's response does not open the connection, or is cut.
         """
         request = self.request = self.protocol.connect()
         if additional_headers is not None:
@@ -110,9 +109,10 @@ class ClientConnection(Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if self.handshaking and not self._handshake_waiter.done():
-            if exc is not None:
-                self.protocol.handshake_exc = exc
             self._handshake_waiter.set_result(None)
+            if exc is not None:
+                assert self.protocol.handshake_exc is not None
+                add_reason(self.protocol.handshake_exc, exc)
 
 
 class connect:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from typing import Any, cast
 
+from ..client import add_reason
 from ..exceptions import ProxyError
 from ..proxy import Proxy, Tunnel
 
@@ -37,8 +38,7 @@ class TunnelProtocol(asyncio.Protocol):
         """Wait until the tunnel is open. Reading has stopped then.
 
         Raises:
-            ProxyError: if the proxy refuses, or does not speak HTTP.
-            OSError: if the connection to the proxy is lost.
+            ProxyError: if the proxy refuses, does not speak HTTP, or is lost.
         """
         await self._opened
 
@@ -54,24 +54,20 @@ class TunnelProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._opened.done():
-            if exc is None:
-                self._receive(b"")
-            else:
-                self._fail(exc)
+            self._receive(b"", exc)
 
-    def _receive(self, data: bytes) -> None:
+    def _receive(self, data: bytes, reason: Exception | None = None) -> None:
         try:
             if self._tunnel.receive_data(data):
                 # What comes now is for whoever takes over.
                 self._transport.pause_reading()
                 self._opened.set_result(None)
         except ProxyError as exc:
-            self._fail(exc)
-
-    def _fail(self, exc: Exception) -> None:
-        self._opened.set_exception(exc)
-        # Nobody awaits it if connecting has been cancelled.
-        self._opened.exception()
+            if reason is not None:
+                add_reason(exc, reason)
+            self._opened.set_exception(exc)
+            # Nobody awaits it if connecting has been cancelled.
+            self._opened.exception()
 
 
 async def open_http_tunnel(
