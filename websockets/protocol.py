@@ -295,6 +295,9 @@ class Protocol:
 
         Call :meth:`events_received` and :meth:`data_to_send` afterwards.
 
+        Args:
+            data: the next bytes of the peer's stream, cut anywhere.
+
         Raises:
             EOFError: if :meth:`receive_eof` was called before.
         """
