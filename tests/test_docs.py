@@ -22,6 +22,7 @@ import websockets
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 
+from .conftest import SLOWNESS
 from .helpers import TLS
 
 ROOT = Path(__file__).parent.parent
@@ -35,7 +36,7 @@ PAGES = [
 ]
 
 # Nothing in a page takes longer than this, unless it hangs.
-PATIENCE = 20
+PATIENCE = 20 * SLOWNESS
 
 # Code
 
