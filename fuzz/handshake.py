@@ -39,7 +39,7 @@ def one_input(data: bytes) -> None:
     """Check one input."""
     cursor = Cursor(data)
     # The date must not change between two runs that are compared.
-    with unittest.mock.patch.object(server, "_get_date", lambda: DATE):
+    with unittest.mock.patch.object(server, "get_date", lambda: DATE):
         cursor.pick((check_server, check_client, check_both))(cursor)
 
 

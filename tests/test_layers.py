@@ -26,7 +26,8 @@ PACKAGE = Path(websockets.__file__).parent
 
 # Each line may import from the lines above it, never from its own or one below.
 LAYERS = [
-    {"version", "typing", "exceptions", "environment"},
+    {"version", "typing", "environment", "former"},
+    {"exceptions"},
     {"frames", "datastructures", "uri"},
     {"_codec", "_speedups", "headers", "http11", "extensions.base"},
     {"codec", "credentials", "extensions", "proxy", "redirect"},

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import websockets
+from websockets.former import FORMER
 
 PACKAGE = Path(websockets.__file__).parent
 
@@ -91,7 +92,7 @@ def test_star_import():
 
 
 def test_dir():
-    assert {*websockets.__all__, *websockets._DEPRECATED, "__version__"} <= set(dir(websockets))
+    assert {*websockets.__all__, *FORMER["websockets"], "__version__"} <= set(dir(websockets))
     assert "__file__" in dir(websockets)
     assert dir(websockets) == sorted(dir(websockets))
 

@@ -57,7 +57,7 @@ FIELDS = [
 
 @pytest.fixture(autouse=True)
 def date(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "_get_date", lambda: DATE)
+    monkeypatch.setattr(server, "get_date", lambda: DATE)
 
 
 def request(
@@ -1022,7 +1022,7 @@ class TestReject:
 def test_date(now: float, date: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()  # the fixture of this module
     monkeypatch.setattr(time, "time", lambda: now)
-    get_date: Callable[[], str] = server._get_date
+    get_date: Callable[[], str] = server.get_date
     assert get_date() == date
     assert get_date() == date
 

@@ -35,9 +35,6 @@ _MODULES = {
 
 _SOURCES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-# Former names: the module that has them, and what they are called there.
-_DEPRECATED = {"WebSocketProtocolError": ("exceptions", "ProtocolError")}
-
 # With 17.4, to use any of the names above brings most of these, and callers rely on it.
 _SUBMODULES = frozenset(
     "asyncio client datastructures exceptions extensions frames headers http11 protocol server "
@@ -53,14 +50,12 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(f".{source}", __name__), name)
     if name in _SUBMODULES:
         return importlib.import_module(f".{name}", __name__)
-    if name in _DEPRECATED:
-        import warnings
+    from .former import find_former
 
-        warnings.warn(f"{__name__}.{name} is deprecated", DeprecationWarning, stacklevel=2)
-        source, name = _DEPRECATED[name]
-        return getattr(importlib.import_module(f".{source}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return find_former(__name__, name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_SOURCES, *_DEPRECATED})
+    from .former import FORMER
+
+    return sorted({*globals(), *_SOURCES, *FORMER[__name__]})

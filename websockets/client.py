@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .datastructures import Headers
 from .environment import read_number
@@ -17,6 +17,7 @@ from .exceptions import (
     StatusLineTooLong,
 )
 from .extensions.base import ClientExtensionFactory, Extension
+from .former import former_names
 from .headers import (
     build_authorization_basic,
     build_extension,
@@ -141,9 +142,7 @@ class ClientProtocol(Protocol):
         # Points 2 and 3.
         check_upgrade(headers)
         # Point 4.
-        accept = get_single(headers, "Sec-WebSocket-Accept")
-        if accept != accept_key(self.key):
-            raise InvalidHeaderValue("Sec-WebSocket-Accept", accept)
+        check_accept(headers, self.key)
         # Points 5 and 6.
         extensions = self.process_extensions(headers)
         subprotocol = self.process_subprotocol(headers)
@@ -307,6 +306,22 @@ def process_exception(exc: Exception) -> Exception | None:
     return exc
 
 
+def check_accept(headers: Headers, key: str) -> None:
+    """
+    Check that a response answers a request (RFC 6455 section 4.1, second list, point 4).
+
+    Args:
+        headers: headers of the response.
+        key: ``Sec-WebSocket-Key`` of the request.
+
+    Raises:
+        InvalidHeader: if it does not.
+    """
+    accept = get_single(headers, "Sec-WebSocket-Accept")
+    if accept != accept_key(key):
+        raise InvalidHeaderValue("Sec-WebSocket-Accept", accept)
+
+
 # Defaults of backoff(), in seconds but for the factor.
 BACKOFF_INITIAL_DELAY = read_number("WEBSOCKETS_BACKOFF_INITIAL_DELAY", 5.0)
 BACKOFF_MIN_DELAY = read_number("WEBSOCKETS_BACKOFF_MIN_DELAY", 3.1)
@@ -342,3 +357,8 @@ def backoff(
         delay *= factor
     while True:
         yield max_delay
+
+
+# The original API's.
+if not TYPE_CHECKING:
+    __getattr__ = former_names(__name__)

@@ -30,6 +30,8 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING
 
+from .former import former_names
+
 if TYPE_CHECKING:
     from .frames import Close
     from .http11 import Response
@@ -504,12 +506,5 @@ class ConcurrencyError(WebSocketException, RuntimeError):
     """Two calls at once where only one is possible."""
 
 
-def __getattr__(name: str) -> type[WebSocketException]:
-    if name == "WebSocketProtocolError":
-        warnings.warn(
-            "websockets.exceptions.WebSocketProtocolError is deprecated",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        return ProtocolError
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+    __getattr__ = former_names(__name__)

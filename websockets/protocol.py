@@ -20,6 +20,7 @@ from .exceptions import (
     ProtocolError,
 )
 from .extensions.deflate import PerMessageDeflate
+from .former import former_names
 from .frames import (
     BINARY,
     CLOSE,
@@ -741,3 +742,8 @@ class Protocol:
             if frame.fin:
                 self._text = None
         return frame
+
+
+# The original API's.
+if not TYPE_CHECKING:
+    __getattr__ = former_names(__name__)

@@ -9,7 +9,7 @@ import time
 import types
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .datastructures import Headers
 from .exceptions import (
@@ -28,6 +28,7 @@ from .exceptions import (
     TooManyHeaders,
 )
 from .extensions.base import Extension, ServerExtensionFactory
+from .former import former_names
 from .headers import (
     build_extension,
     check_upgrade,
@@ -70,7 +71,7 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _date = (-1, "")
 
 
-def _get_date() -> str:
+def get_date() -> str:
     """Return the value of a ``Date`` header (RFC 9110 section 5.6.7)."""
     global _date
     now = int(time.time())
@@ -201,48 +202,14 @@ class ServerProtocol(Protocol):
         self.accept_called = True
         try:
             accept_header, extensions_header, protocol_header = self.process_request(request)
-        except InvalidOrigin as exc:
-            return self._refuse(request, exc, "invalid origin", http.HTTPStatus.FORBIDDEN)
-        except InvalidUpgrade as exc:
-            response = self._refuse(
-                request,
-                exc,
-                "invalid upgrade",
-                http.HTTPStatus.UPGRADE_REQUIRED,
-                "\nYou cannot access a WebSocket server directly with a browser. "
-                "You need a WebSocket client.\n",
-            )
-            return _require_upgrade(response)
-        except InvalidMethod as exc:
-            status = http.HTTPStatus.METHOD_NOT_ALLOWED
-            response = self._refuse(request, exc, "invalid method", status)
-            # RFC 9110 section 15.5.6
-            response.headers["Allow"] = "GET"
-            return response
-        except InvalidProtocol as exc:
-            status = http.HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
-            return self._refuse(request, exc, "invalid protocol", status)
-        except InvalidHandshake as exc:
-            version = isinstance(exc, InvalidHeader) and exc.name == "Sec-WebSocket-Version"
-            status = http.HTTPStatus.BAD_REQUEST
-            # RFC 6455 section 4.2.2, point 4: there is a version, and it is not ours.
-            if version and type(exc) is InvalidHeaderValue:
-                status = http.HTTPStatus.UPGRADE_REQUIRED
-            response = self._refuse(request, exc, "invalid handshake", status)
-            if status is http.HTTPStatus.UPGRADE_REQUIRED:
-                _require_upgrade(response)
-            if version:
-                # Section 4.4: tell which versions would be understood.
-                response.headers["Sec-WebSocket-Version"] = "13"
-            return response
         except Exception as exc:
-            return self._apologize(request, exc)
+            return self.refuse(request, exc)
 
         headers = Headers()
         # RFC 6455 section 4.2.2, point 5.
         headers.extend_insecure(
             [
-                ("Date", _get_date()),
+                ("Date", get_date()),
                 ("Upgrade", "websocket"),
                 ("Connection", "Upgrade"),
                 ("Sec-WebSocket-Accept", accept_header),
@@ -257,6 +224,51 @@ class ServerProtocol(Protocol):
         except Exception as exc:
             return self._apologize(request, exc)
         return Response(101, "Switching Protocols", headers)
+
+    def refuse(self, request: Request, exc: Exception) -> Response:
+        """
+        Create the response for a request that is not accepted.
+
+        Args:
+            request: the handshake request.
+            exc: why; unless it is an :exc:`~websockets.exceptions.InvalidHandshake`, it is this
+                side's fault: then it is logged, and the response does not tell.
+        """
+        if not isinstance(exc, InvalidHandshake):
+            return self._apologize(request, exc)
+        if isinstance(exc, InvalidOrigin):
+            return self._refuse(request, exc, "invalid origin", http.HTTPStatus.FORBIDDEN)
+        if isinstance(exc, InvalidUpgrade):
+            response = self._refuse(
+                request,
+                exc,
+                "invalid upgrade",
+                http.HTTPStatus.UPGRADE_REQUIRED,
+                "\nYou cannot access a WebSocket server directly with a browser. "
+                "You need a WebSocket client.\n",
+            )
+            return _require_upgrade(response)
+        if isinstance(exc, InvalidMethod):
+            status = http.HTTPStatus.METHOD_NOT_ALLOWED
+            response = self._refuse(request, exc, "invalid method", status)
+            # RFC 9110 section 15.5.6
+            response.headers["Allow"] = "GET"
+            return response
+        if isinstance(exc, InvalidProtocol):
+            status = http.HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
+            return self._refuse(request, exc, "invalid protocol", status)
+        version = isinstance(exc, InvalidHeader) and exc.name == "Sec-WebSocket-Version"
+        status = http.HTTPStatus.BAD_REQUEST
+        # RFC 6455 section 4.2.2, point 4: there is a version, and it is not ours.
+        if version and type(exc) is InvalidHeaderValue:
+            status = http.HTTPStatus.UPGRADE_REQUIRED
+        response = self._refuse(request, exc, "invalid handshake", status)
+        if status is http.HTTPStatus.UPGRADE_REQUIRED:
+            _require_upgrade(response)
+        if version:
+            # Section 4.4: tell which versions would be understood.
+            response.headers["Sec-WebSocket-Version"] = "13"
+        return response
 
     def process_request(self, request: Request) -> tuple[str, str | None, Subprotocol | None]:
         """
@@ -275,29 +287,8 @@ class ServerProtocol(Protocol):
             InvalidHandshake: if the request is not acceptable; see :meth:`accept` for the kinds.
         """
         headers = request.headers
-        # RFC 9112 section 3.2: whatever the request is about, it is refused without a host, with
-        # several, or with a malformed one. HTTP/1.0 did not have the header.
-        if request.protocol != "HTTP/1.0" or "Host" in headers:
-            get_host(headers)
-        # RFC 6455 section 4.2.1, point 1: GET, and HTTP/1.1 or higher.
-        if request.method != "GET":
-            raise InvalidMethod(request.method)
-        if request.protocol != "HTTP/1.1" and not _is_later_version(request.protocol):
-            raise InvalidProtocol(request.protocol)
-        split_target(request.path)
-        # Points 3 and 4.
-        check_upgrade(headers, requested=True)
-        # Point 5: base64 that decodes to 16 bytes.
-        key = get_single(headers, "Sec-WebSocket-Key")
-        try:
-            raw_key = binascii.a2b_base64(key.encode(), strict_mode=True)
-        except binascii.Error as exc:
-            raise InvalidHeaderValue("Sec-WebSocket-Key", key) from exc
-        if len(raw_key) != 16:
-            raise InvalidHeaderValue("Sec-WebSocket-Key", key)
-        # Point 6.
-        if (sec_version := get_single(headers, "Sec-WebSocket-Version")) != "13":
-            raise InvalidHeaderValue("Sec-WebSocket-Version", sec_version)
+        # RFC 6455 section 4.2.1, points 1 to 6.
+        key = check_request(request)
         # Points 7 to 9.
         self.origin = self.process_origin(headers)
         extensions_header, extensions = self.process_extensions(headers)
@@ -428,7 +419,7 @@ class ServerProtocol(Protocol):
         status = http.HTTPStatus(status)
         body = text.encode()
         headers = Headers()
-        headers["Date"] = _get_date()
+        headers["Date"] = get_date()
         headers["Connection"] = "close"
         # RFC 9110 section 8.6
         if not is_bodiless(status):
@@ -525,7 +516,7 @@ class ServerProtocol(Protocol):
         self.handshake_exc = request._exception = exc
         if self.debug:
             self.logger.debug("! %s", what, exc_info=True)
-        return self.reject(status, _explain(exc) + hint)
+        return self.reject(status, explain(exc) + hint)
 
     def _apologize(self, request: Request, exc: Exception) -> Response:
         """Create the response for when something that the application plugged in has failed."""
@@ -546,7 +537,7 @@ class ServerProtocol(Protocol):
         if self.debug:
             self.logger.debug("! %s", what, exc_info=True)
         if status is not None:
-            self.send_response(self.reject(status, _explain(exc)))
+            self.send_response(self.reject(status, explain(exc)))
             return
         if not self.eof_sent:
             self.send_eof()
@@ -555,6 +546,62 @@ class ServerProtocol(Protocol):
     def _ignore_input(self) -> None:
         self.handshake_parser = None
         self.ended = True
+
+
+def check_request(request: Request) -> str:
+    """
+    Check a handshake request (RFC 6455 section 4.2.1, points 1 to 6).
+
+    Args:
+        request: the handshake request.
+
+    Returns:
+        The key.
+
+    Raises:
+        InvalidHandshake: if it does not ask for a WebSocket connection.
+    """
+    headers = request.headers
+    # RFC 9112 section 3.2: whatever the request is about, it is refused without a host, with
+    # several, or with a malformed one. HTTP/1.0 did not have the header.
+    if request.protocol != "HTTP/1.0" or "Host" in headers:
+        get_host(headers)
+    # RFC 6455 section 4.2.1, point 1: GET, and HTTP/1.1 or higher.
+    if request.method != "GET":
+        raise InvalidMethod(request.method)
+    if request.protocol != "HTTP/1.1" and not _is_later_version(request.protocol):
+        raise InvalidProtocol(request.protocol)
+    split_target(request.path)
+    # Points 3 and 4.
+    check_upgrade(headers, requested=True)
+    # Points 5 and 6.
+    return check_key(headers)
+
+
+def check_key(headers: Headers) -> str:
+    """
+    Check key and version in the headers of a request (RFC 6455 section 4.2.1, points 5 and 6).
+
+    Args:
+        headers: headers of the request.
+
+    Returns:
+        The key.
+
+    Raises:
+        InvalidHeader: if one of them is missing, repeated or malformed.
+    """
+    key = get_single(headers, "Sec-WebSocket-Key")
+    # Base64 that decodes to 16 bytes.
+    try:
+        raw_key = binascii.a2b_base64(key.encode(), strict_mode=True)
+    except binascii.Error as exc:
+        raise InvalidHeaderValue("Sec-WebSocket-Key", key) from exc
+    if len(raw_key) != 16:
+        raise InvalidHeaderValue("Sec-WebSocket-Key", key)
+    if (sec_version := get_single(headers, "Sec-WebSocket-Version")) != "13":
+        raise InvalidHeaderValue("Sec-WebSocket-Version", sec_version)
+    return key
 
 
 def _require_upgrade(response: Response) -> Response:
@@ -566,7 +613,7 @@ def _require_upgrade(response: Response) -> Response:
     return response
 
 
-def _explain(exc: BaseException) -> str:
+def explain(exc: BaseException) -> str:
     reasons = []
     cause: BaseException | None = exc
     while cause is not None:
@@ -585,3 +632,8 @@ class ServerConnection(ServerProtocol):
             stacklevel=2,
         )
         super().__init__(*args, **kwargs)
+
+
+# The original API's.
+if not TYPE_CHECKING:
+    __getattr__ = former_names(__name__)

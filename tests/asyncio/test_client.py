@@ -10,6 +10,7 @@ import pathlib
 import re
 import socket
 import ssl
+from typing import Any
 
 import pytest
 
@@ -479,3 +480,29 @@ async def test_settings_may_be_none() -> None:
         sending = asyncio.create_task(client.send(big))
         assert await within(client.recv()) == big
         await within(sending)
+
+
+async def test_the_response_that_ends_with_the_connection_is_there() -> None:
+    """RFC 9112 section 6.3: without a length, the body goes on to the end of the connection."""
+    seen: list[ClientConnection] = []
+
+    class Noting(ClientConnection):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            seen.append(self)
+
+    async with raw_server() as listener:
+        connecting = asyncio.ensure_future(
+            _connect(f"ws://127.0.0.1:{listener.port}/", create_connection=Noting)
+        )
+        peer = await listener.accept_request()
+        await peer.send(b"HTTP/1.1 404 Not Found\r\n\r\nno such thing")
+        peer.close()
+        with pytest.raises(InvalidStatus):
+            await within(connecting)
+    assert seen[0].response is not None
+    assert seen[0].response.body == b"no such thing"
+
+
+async def _connect(uri: str, **kwargs: Any) -> ClientConnection:
+    return await connect(uri, **kwargs)

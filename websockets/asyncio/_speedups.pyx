@@ -391,7 +391,7 @@ cdef class Channel:
 
     cdef readonly object protocol
     cdef readonly object session
-    cdef readonly object loop
+    cdef public object loop
     cdef public object _transport
     cdef public bint _lost
 
@@ -400,7 +400,7 @@ cdef class Channel:
     cdef readonly FrameReader _reader
     cdef readonly object _messages
     cdef Py_ssize_t _room  # in the empty queue
-    cdef readonly object _buffer
+    cdef public object _buffer
     cdef public object _waiter  # the future that the task that receives waits on
     # Whether it waits for the first message of an empty queue, and nothing else: the session has not
     # been told that there is somebody who receives.

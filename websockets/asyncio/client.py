@@ -94,11 +94,14 @@ class ClientConnection(Connection):
         if self.protocol.handshake_exc is not None:
             raise self.protocol.handshake_exc
 
+    def _take_response(self) -> None:
+        for event in self.protocol.events:
+            self.response = cast(Response, event)
+        self.protocol.events.clear()
+
     def process_handshake(self) -> None:
         protocol = self.protocol
-        for event in protocol.events:
-            self.response = cast(Response, event)
-        protocol.events.clear()
+        self._take_response()
         if protocol.state is CONNECTING and protocol.handshake_exc is None:
             return
         if not self._handshake_waiter.done():
@@ -109,6 +112,8 @@ class ClientConnection(Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if self.handshaking and not self._handshake_waiter.done():
+            # It may have a body that ends with the connection.
+            self._take_response()
             self._handshake_waiter.set_result(None)
             if exc is not None:
                 assert self.protocol.handshake_exc is not None
@@ -419,7 +424,7 @@ class connect:
             headers = self.additional_headers
             if headers is not None and self._is_elsewhere:
                 headers = without_credentials(headers)
-            await connection.handshake(headers, self.user_agent_header)
+            await self._handshake(connection, headers)
         except BaseException as exc:
             # There is nothing to wait for: TLS would take half a minute to close.
             connection.transport.abort()
@@ -433,6 +438,9 @@ class connect:
             self._follow_redirect(outcome)
             return None
         return connection
+
+    async def _handshake(self, connection: Any, headers: HeadersLike | None) -> None:
+        await connection.handshake(headers, self.user_agent_header)
 
     async def connect(self) -> ClientConnection:
         """Open the connection, within ``open_timeout``.

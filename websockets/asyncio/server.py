@@ -282,12 +282,16 @@ class Server:
     async def start(self) -> Server:
         """Create the sockets and, unless told otherwise, listen on them."""
         if self.server is None:
-            self.server = await self.create_server(self)
-            self._closed = self.server.get_loop().create_future()
-            if self.server.is_serving():
-                for sock in self.server.sockets:
-                    self.logger.info("server listening on %s", get_socket_name(sock))
+            self.started(await self.create_server(self))
         return self
+
+    def started(self, server: asyncio.Server) -> None:
+        """Take over the server that accepts the connections."""
+        self.server = server
+        self._closed = server.get_loop().create_future()
+        if server.is_serving():
+            for sock in server.sockets:
+                self.logger.info("server listening on %s", get_socket_name(sock))
 
     def __await__(self) -> Generator[Any, None, Server]:
         return self.start().__await__()
