@@ -25,6 +25,11 @@ CORE = (OURS, OURS_ZLIB_NG, PICOWS, PICOWS_WEBSOCKETS, WEBSOCKETS)
 ONE_API = (OURS, PURE, PICOWS_WEBSOCKETS, WEBSOCKETS)
 # picows itself does not compress.
 COMPRESSING = (OURS, *ZLIBS, PURE, PICOWS_WEBSOCKETS, AIOHTTP, WEBSOCKETS)
+# The original API, which 17.4 has in code of its own.
+LEGACY = OURS_LEGACY, WEBSOCKETS_LEGACY = (
+    "this library, original API",
+    "websockets 17.4, original API",
+)
 # Those whose broadcast() may compress once for many.
 BROADCASTING = (OURS, *ZLIBS, PICOWS_WEBSOCKETS, WEBSOCKETS)
 
@@ -132,6 +137,12 @@ def _cases() -> Iterator[Case]:
         peers=(OURS, PURE, WEBSOCKETS),
     )
 
+    # The original API next to the modern one.
+    for name, connections, window in [("rtt64", 1, 1), ("many64", 100, 1), ("pipe64", 1, 64)]:
+        yield Case(
+            f"original API {name}", "echo", connections, window, peers=(OURS, *LEGACY, WEBSOCKETS)
+        )
+
     # JSON, compressed as each library does it by default.
     yield Case("deflate 100", "echo deflate", 10, 8, 100, text=True, peers=COMPRESSING)
     yield Case(
@@ -236,6 +247,9 @@ def _goals() -> Iterator[Goal]:
     yield Goal("handshake", WEBSOCKETS, 0.75)
     yield Goal("memory", None, 8.0, figure="kib_1000")
     yield Goal("memory", None, 8.0, figure="kib_5000")
+    for each in CASES:
+        if each.name.startswith("original API"):
+            yield Goal(each.name, OURS, 1.2, peer=OURS_LEGACY)
     yield Goal("deflate 4k", WEBSOCKETS, 0.6)
     yield Goal("deflate 4k", WEBSOCKETS, 0.3, peer=OURS_ZLIB_NG)
     yield Goal("deflate memory", WEBSOCKETS, 0.25, figure="kib_idle")

@@ -22,10 +22,12 @@ LIBRARY = {
     cases.OURS_ZLIB_NG: "websockets",
     cases.OURS_ISAL: "websockets",
     cases.PURE: "websockets",
+    cases.OURS_LEGACY: "websockets.legacy",
     cases.PICOWS: "picows",
     cases.PICOWS_WEBSOCKETS: "picows.websockets",
     cases.AIOHTTP: "aiohttp",
     cases.WEBSOCKETS: "websockets",
+    cases.WEBSOCKETS_LEGACY: "websockets.legacy",
     cases.TCP: "tcp",
 }
 CODEC = {
@@ -33,6 +35,7 @@ CODEC = {
     cases.OURS_ZLIB_NG: "compiled",
     cases.OURS_ISAL: "compiled",
     cases.PURE: "pure",
+    cases.OURS_LEGACY: "compiled",
 }
 # What compresses, where it is not Python's own zlib.
 ZLIB = {cases.OURS_ZLIB_NG: "zlib_ng", cases.OURS_ISAL: "isal"}

@@ -168,7 +168,7 @@ def _grid(results: Results, names: list[str], loop: str, cell: Callable[[Turn], 
     return table(["", *peers], rows) if any(any(row[1:]) for row in rows) else ""
 
 
-_PEERS = (cases.OURS, *cases.ZLIBS, *LIBRARIES[1:], *OTHERS)
+_PEERS = (cases.OURS, *cases.ZLIBS, *LIBRARIES[1:], *cases.LEGACY, *OTHERS)
 
 
 def page(results: Results) -> str:

@@ -48,6 +48,12 @@ async def websockets() -> Any:
     return await _coroutines(serve, broadcast)
 
 
+async def websockets_legacy() -> Any:
+    from websockets.legacy.server import broadcast, serve
+
+    return await _coroutines(serve, broadcast)
+
+
 async def picows_websockets() -> Any:
     from picows.websockets.asyncio.server import broadcast, serve
 
@@ -252,6 +258,7 @@ async def tcp() -> Any:
 
 LIBRARIES: dict[str, Callable[[], Awaitable[Any]]] = {
     "websockets": websockets,
+    "websockets.legacy": websockets_legacy,
     "picows": picows,
     "picows.websockets": picows_websockets,
     "aiohttp": aiohttp,
