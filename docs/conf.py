@@ -9,6 +9,7 @@ import importlib
 import os
 import pkgutil
 import sys
+import tomllib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ os.environ["WEBSOCKETS_CODEC"] = "pure"
 os.environ["WEBSOCKETS_SERVER"] = os.environ["WEBSOCKETS_USER_AGENT"] = "Python/3.N websockets/17.4"
 
 project = "websockets, on a compiled codec"
-version = release = "17.4+cython.1"
+version = release = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 root_doc = "docs/index"
 include_patterns = [
     "*.md",
@@ -61,7 +62,7 @@ nitpick_ignore_regex = [
 ]
 
 html_theme = "furo"
-html_title = "websockets 17.4+cython.1"
+html_title = f"websockets {version}"
 html_show_copyright = False
 html_copy_source = False
 pygments_style = "friendly"
