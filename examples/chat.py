@@ -58,9 +58,10 @@ class Room:
         """Let a page in, and pass on what it says until it leaves."""
         try:
             name = self.free_name(expect(await websocket.recv(), "hello", name=NAME_LENGTH)["name"])
+            # Before anything is awaited: nobody else gets the name, and no message is missed.
+            self.people[websocket] = name
             welcome = {"type": "welcome", "name": name, "history": list(self.history)}
             await websocket.send(json.dumps(welcome))
-            self.people[websocket] = name
             self.tell_people()
             async for data in websocket:
                 message = expect(data, "message", id=NAME_LENGTH * 2, text=TEXT_LENGTH)
