@@ -18,6 +18,7 @@ import pytest
 from websockets.asyncio import client as client_module
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.asyncio.server import Server, unix_serve
+from websockets.asyncio.tunnel import TunnelProtocol
 from websockets.exceptions import (
     InvalidMessage,
     InvalidProxy,
@@ -27,6 +28,7 @@ from websockets.exceptions import (
     ProxyError,
 )
 from websockets.protocol import State
+from websockets.proxy import Tunnel, parse_proxy
 
 from ..helpers import (
     TLS,
@@ -51,6 +53,14 @@ SOCKS = ["socks4", "socks4a", "socks5", "socks5h"]
 def proxy_tls() -> TLS:
     """Another authority than that of servers."""
     return make_tls()
+
+
+@pytest.fixture(scope="module")
+def old_tls() -> TLS:
+    """Version 1.2, in whose handshake the server has the last word."""
+    tls = make_tls()
+    tls.server.maximum_version = ssl.TLSVersion.TLSv1_2
+    return tls
 
 
 @contextlib.asynccontextmanager
@@ -123,25 +133,107 @@ async def test_tls_within_http_within_tls(tls: TLS, proxy_tls: TLS) -> None:
         assert client.close_code == 1000
 
 
-async def test_server_speaks_with_its_last_word_of_tls(tls: TLS) -> None:
-    """It answers before it is asked, so that this comes before the connection has its transport."""
-    answer = b"HTTP/1.1 403 No\r\nContent-Length: 3\r\n\r\nno!"
+@contextlib.asynccontextmanager
+async def hasty_server(tls: TLS, answer: bytes, then: str) -> AsyncIterator[str]:
+    """A server with TLS that answers in the segment in which its handshake ends.
+
+    So that comes before whoever waits for the end of the handshake can do anything.
+    """
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(answer)
-        with contextlib.suppress(OSError):
-            await reader.read()
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        session = tls.server.wrap_bio(incoming, outgoing, server_side=True)
+        while True:
+            try:
+                session.do_handshake()
+            except ssl.SSLWantReadError:
+                writer.write(outgoing.read())
+                incoming.write(await reader.read(65536))
+            else:
+                break
+        if answer:
+            session.write(answer)
+        if then == "end":
+            with contextlib.suppress(ssl.SSLWantReadError):
+                session.unwrap()
+        writer.write(outgoing.read())
+        if then == "stay":
+            with contextlib.suppress(OSError):
+                await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(speak, "127.0.0.1", 0, ssl=tls.server)
-    uri = f"wss://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    async with proxying() as proxy:
-        for url in (proxy.url, None):
-            with pytest.raises(InvalidStatus) as raised:
-                await within(connect(uri, ssl=tls.client, proxy=url).__aenter__())
-            assert str(raised.value) == "server rejected WebSocket connection: HTTP 403"
-    server.close()
-    await within(server.wait_closed())
+    server = await asyncio.start_server(speak, "127.0.0.1", 0)
+    try:
+        yield f"wss://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    finally:
+        server.close()
+        await within(server.wait_closed())
+
+
+REFUSAL = b"HTTP/1.1 403 No\r\nContent-Length: 3\r\n\r\nno!"
+
+
+@pytest.mark.parametrize("then", ["stay", "end"])
+@pytest.mark.parametrize("through", ["proxy", "no proxy"])
+@pytest.mark.parametrize("answer", [REFUSAL, b"junk\r\n", b"HTTP/1.1", b""], ids=repr)
+async def test_server_answers_before_it_is_asked(
+    answer: bytes, through: str, then: str, old_tls: TLS
+) -> None:
+    async with proxying() as proxy, hasty_server(old_tls, answer, then) as uri:
+        url = proxy.url if through == "proxy" else None
+        with pytest.raises((InvalidStatus, InvalidMessage, TimeoutError)) as raised:
+            patience = 0.05 if then == "stay" and answer in (b"", b"HTTP/1.1") else None
+            await within(
+                connect(uri, ssl=old_tls.client, proxy=url, open_timeout=patience).__aenter__()
+            )
+        expected = "did not receive a valid HTTP response"
+        if patience is not None:
+            expected = "timed out during opening handshake"
+        elif answer == REFUSAL:
+            expected = "server rejected WebSocket connection: HTTP 403"
+        assert str(raised.value) == expected
+        await until(lambda: proxy.left == 0)
+
+
+async def test_lost_before_somebody_takes_over() -> None:
+    """Whoever does is told all that has happened, in order."""
+    told: list[object] = []
+
+    class Transport(asyncio.Transport):
+        def write(self, data: object) -> None:
+            told.append("request")
+
+        def pause_reading(self) -> None:
+            told.append("pause")
+
+        def set_protocol(self, protocol: object) -> None:
+            assert protocol is connection
+
+    class Connection(asyncio.Protocol):
+        def connection_made(self, transport: object) -> None:
+            told.append("made")
+
+        def data_received(self, data: bytes) -> None:
+            told.append(data)
+
+        def eof_received(self) -> None:
+            told.append("eof")
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            told.append(exc)
+
+    transport, connection = Transport(), Connection()
+    protocol = TunnelProtocol(Tunnel(parse_proxy("http://127.0.0.1"), "127.0.0.1", 80))
+    protocol.connection_made(transport)
+    protocol.data_received(OPENED)
+    await within(protocol.wait_opened())
+    exc = ConnectionResetError()
+    protocol.data_received(b"some")
+    protocol.data_received(b"thing")
+    protocol.eof_received()
+    protocol.connection_lost(exc)
+    protocol.hand_over(transport, connection)  # type: ignore[arg-type]
+    assert told == ["request", "pause", "made", b"something", "eof", exc]
 
 
 async def test_credentials_of_the_proxy() -> None:

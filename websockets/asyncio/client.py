@@ -351,11 +351,7 @@ class connect:
                     await loop.start_tls(transport, tunnel, context, **tls_kwargs),
                 )
             connection = factory()
-            transport.set_protocol(connection)
-            connection.connection_made(transport)
-            if tunnel.data:
-                connection.data_received(tunnel.data)
-            transport.resume_reading()
+            tunnel.hand_over(transport, connection)
         except BaseException:
             transport.abort()
             raise

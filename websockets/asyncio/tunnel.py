@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..client import add_reason
 from ..exceptions import ProxyError
 from ..proxy import Proxy, Tunnel
+
+if TYPE_CHECKING:
+    from .connection import Connection
 
 __all__ = ["TunnelProtocol", "open_http_tunnel", "open_socks_tunnel"]
 
@@ -27,8 +30,10 @@ class TunnelProtocol(asyncio.Protocol):
         self._tunnel = tunnel
         self._transport: asyncio.Transport
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        #: What has come since, when TLS has begun meanwhile.
-        self.data = b""
+        # What has come since, when TLS has begun meanwhile.
+        self._data = b""
+        self._eof = False
+        self._lost: tuple[Exception | None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -42,18 +47,40 @@ class TunnelProtocol(asyncio.Protocol):
         """
         await self._opened
 
+    def hand_over(self, transport: asyncio.Transport, connection: Connection) -> None:
+        """Give a transport to a connection, and with it all that has come.
+
+        Args:
+            transport: transport of this protocol, or of TLS on top of it.
+            connection: protocol that takes over.
+        """
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        if self._data:
+            connection.data_received(self._data)
+        if self._eof:
+            connection.eof_received()
+        if self._lost is None:
+            transport.resume_reading()
+        else:
+            connection.connection_lost(*self._lost)
+
     def data_received(self, data: bytes) -> None:
         if self._opened.done():
-            self.data += data
+            self._data += data
         else:
             self._receive(data)
 
     def eof_received(self) -> None:
-        if not self._opened.done():
+        if self._opened.done():
+            self._eof = True
+        else:
             self._receive(b"")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._opened.done():
+        if self._opened.done():
+            self._lost = (exc,)
+        else:
             self._receive(b"", exc)
 
     def _receive(self, data: bytes, reason: Exception | None = None) -> None:
