@@ -1,5 +1,6 @@
 """
-Run the Autobahn|Testsuite against this library: as server and as client, on either codec.
+Run the Autobahn|Testsuite against this library: as server and as client, on either codec; the
+original API, too, on the compiled one.
 
 Prints a line a group, and fails unless every case is OK but those that are always INFORMATIONAL.
 With every group, and with the released library beside this one, it also writes the results into
@@ -79,9 +80,11 @@ class Run:
     side: str
     library: str  # a codec of this one, or the version of the released one
     python: str = sys.executable
+    api: str = "asyncio"
 
     def __str__(self) -> str:
-        return f"{self.side}, {self.library}"
+        name = f"{self.side}, {self.library if self.ours else f'websockets {self.library}'}"
+        return name if self.api == "asyncio" else f"{name}, original API"
 
     @property
     def ours(self) -> bool:
@@ -90,7 +93,13 @@ class Run:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the side under test and check that it is the library asked for."""
         process = subprocess.Popen(
-            [self.python, str(ROOT / "tools" / "autobahn_peer.py"), self.side, *arguments],
+            [
+                self.python,
+                str(ROOT / "tools" / "autobahn_peer.py"),
+                self.api,
+                self.side,
+                *arguments,
+            ],
             env={**os.environ, "WEBSOCKETS_CODEC": self.library},
             stdout=subprocess.PIPE,
             text=True,
@@ -242,7 +251,7 @@ def cell(results: Results, total: int) -> str:
 
 
 def table(runs: dict[Run, Results]) -> list[str]:
-    names = [str(run) if run.ours else f"{run.side}, websockets {run.library}" for run in runs]
+    names = [str(run) for run in runs]
     lines = [["group", "cases", *names], ["---", "--:", *["---" for _ in names]]]
     first = next(iter(runs.values()))
     for group, name in GROUPS.items():
@@ -272,7 +281,7 @@ def exceptions(run: Run, results: Results) -> str:
     for case, fault in faults(results):
         kinds[fault].append(case)
     found = "; ".join(f"{fault} {shortened(cases)}" for fault, cases in kinds.items())
-    return f"- websockets {run.library}, {run.side}: {found or 'none'}.\n"
+    return f"- {run}: {found or 'none'}.\n"
 
 
 def perform(run: Run, wstest: str, cases: list[str], kept: Path | None, reuse: bool) -> Results:
@@ -297,9 +306,9 @@ def perform(run: Run, wstest: str, cases: list[str], kept: Path | None, reuse: b
 def report(run: Run, results: Results) -> None:
     for group in sorted({group_of(case) for case in results}):
         chosen = of_group(results, group)
-        print(f"{run!s:<17} group {group:>2}: {len(chosen):>3} cases: {summary(chosen)}")
+        print(f"{run!s:<30} group {group:>2}: {len(chosen):>3} cases: {summary(chosen)}")
     for case, fault in faults(results):
-        print(f"{run!s:<17} {case}: {fault}")
+        print(f"{run!s:<30} {case}: {fault}")
     sys.stdout.flush()
 
 
@@ -326,6 +335,8 @@ def main() -> None:
     sides = [options.side] if options.side else ["server", "client"]
     codecs = [options.codec] if options.codec else ["compiled", "pure"]
     runs = [Run(side, codec) for side in sides for codec in codecs]
+    if "compiled" in codecs:
+        runs += [Run(side, "compiled", api="legacy") for side in sides]
     if options.only_released:
         runs = []
     if options.released:
@@ -339,7 +350,10 @@ def main() -> None:
         futures = {}
         for run in runs:
             for part, cases in parts.items():
-                kept = KEPT / f"{run.side}-{run.library}-{part}.json" if part else None
+                name = "-".join(
+                    [run.side, run.library, *([run.api] if run.api != "asyncio" else []), part]
+                )
+                kept = KEPT / f"{name}.json" if part else None
                 # What the released library does cannot change.
                 reuse = options.reuse or not run.ours
                 if options.reuse and not run.ours and kept is not None and not kept.exists():

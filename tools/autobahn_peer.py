@@ -1,20 +1,20 @@
 """
 The side of the conformance suite that is under test (see autobahn.py).
 
-``autobahn_peer.py server`` echoes on a port of its own choice; ``autobahn_peer.py client URL`` runs
-the cases of a fuzzing server. Each prints first which codec of this library is in use, or which
-version of the released one.
+``autobahn_peer.py API server`` echoes on a port of its own choice, ``autobahn_peer.py API client
+URL`` runs the cases of a fuzzing server; API is asyncio or legacy. Each prints first which codec
+of this library is in use, or which version of the released one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import sys
+import warnings
+from typing import Any
 
-from websockets.asyncio.client import connect
-from websockets.asyncio.connection import Connection
-from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 from websockets.version import version
 
@@ -23,8 +23,13 @@ try:
 except ImportError:  # the released library has one for both
     LIBRARY = version
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # the original API's
+    connect = importlib.import_module(f"websockets.{sys.argv[1]}.client").connect
+    serve = importlib.import_module(f"websockets.{sys.argv[1]}.server").serve
 
-async def echo(websocket: Connection) -> None:
+
+async def echo(websocket: Any) -> None:
     # Most cases end in an error on purpose; the fuzzer is the judge of how.
     with contextlib.suppress(ConnectionClosed):
         async for message in websocket:
@@ -35,7 +40,7 @@ async def run_server() -> None:
     # The largest messages of the suite are 16 MiB.
     async with serve(echo, "127.0.0.1", 0, max_size=None, ping_interval=None) as server:
         print(next(iter(server.sockets)).getsockname()[1], flush=True)
-        await server.serve_forever()
+        await asyncio.Event().wait()
 
 
 async def run_client(url: str) -> None:
@@ -53,7 +58,7 @@ async def run_client(url: str) -> None:
 
 if __name__ == "__main__":
     print(LIBRARY, flush=True)
-    if sys.argv[1:] == ["server"]:
+    if sys.argv[2:] == ["server"]:
         asyncio.run(run_server())
     else:
-        asyncio.run(run_client(sys.argv[2]))
+        asyncio.run(run_client(sys.argv[3]))
