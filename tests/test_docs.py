@@ -245,6 +245,7 @@ INTERNAL = {
     "websockets.credentials",
     "websockets.environment",
     "websockets.extensions.deflate",
+    "websockets.former",
     "websockets.redirect",
     "websockets.routing",
     "websockets.session",
@@ -292,6 +293,7 @@ def documented() -> set[str]:
     return paths
 
 
+@pytest.mark.filterwarnings("ignore:.*deprecated.*:DeprecationWarning")
 def test_reference_is_complete() -> None:
     paths = documented()
     values = {path: lookup(path) for path in paths}
@@ -314,6 +316,7 @@ def described_parameters(value: Any) -> set[str]:
     return {name.strip("* ") for names in found for name in names.split(",")}
 
 
+@pytest.mark.filterwarnings("ignore:.*deprecated.*:DeprecationWarning")
 def test_everything_in_the_reference_is_described() -> None:
     """Each entry has a docstring, and each parameter of a function or method a line in it."""
     lacking = []
