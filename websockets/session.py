@@ -68,6 +68,7 @@ class Incoming:
         return len(self._data)
 
     def append(self, data: bytes | bytearray | memoryview, fin: bool) -> None:
+        """Add a fragment, which is the last if ``fin`` is true."""
         self._data += data
         if len(self._sizes) < MAX_KEPT_FRAGMENTS:
             self._sizes.append(len(data))
@@ -226,10 +227,12 @@ class Keepalive:
         self._doubted = False  # whether this is the second look at the same silence
 
     def start(self, now: float) -> None:
+        """Begin to count, now that the connection is open."""
         if self.interval is not None:
             self.deadline = now + self.interval
 
     def stop(self) -> None:
+        """Do nothing more, as the connection is closing."""
         self.deadline = None
 
     def sent(self, data: bytes, now: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import importlib
 import os
 import pathlib
 import subprocess
@@ -992,3 +993,10 @@ def test_interruption_inside_a_handler(
     assert lines[-1] == outcome, result.stderr
     assert "handler ended" in lines, result.stderr
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("value", ["off", "2", " "])
+def test_the_switch_is_0_or_1(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBSOCKETS_DIRECT_DELIVERY", value)
+    with pytest.raises(ValueError, match="WEBSOCKETS_DIRECT_DELIVERY must be 0 or 1, not"):
+        importlib.reload(channel)

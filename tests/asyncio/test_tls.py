@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import pathlib
 import socket
 import ssl
@@ -60,6 +61,16 @@ async def test_many_small_messages(tls: TLS) -> None:
             for i in range(2000):
                 assert await within(client.recv()) == f"message {i}"
             await sending
+
+
+async def test_debug_log_of_the_end(tls: TLS, caplog: pytest.LogCaptureFixture) -> None:
+    """TLS cannot be closed one way."""
+    caplog.set_level(logging.DEBUG, "websockets")
+    async with serving(echo, ssl=tls.server) as server:
+        async with connect(uri_of(server, scheme="wss"), ssl=tls.client):
+            pass
+    assert "x closing TCP connection" in caplog.messages
+    assert "x half-closing TCP connection" not in caplog.messages
 
 
 async def test_large_messages_both_ways(tls: TLS) -> None:

@@ -23,6 +23,11 @@ except ImportError:  # each extension is optional
         wake,
     )
 
-DIRECT = os.environ.get("WEBSOCKETS_DIRECT_DELIVERY", "1") != "0"
+_choice = os.environ.get("WEBSOCKETS_DIRECT_DELIVERY", "")
+
+if _choice not in ("", "0", "1"):
+    raise ValueError(f"WEBSOCKETS_DIRECT_DELIVERY must be 0 or 1, not {_choice!r}")
+
+DIRECT = _choice != "0"
 
 set_direct(DIRECT)

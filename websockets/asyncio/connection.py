@@ -9,7 +9,7 @@ import sys
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
 from ..frames import BINARY, CONT, TEXT, CloseCode, Opcode
@@ -235,6 +235,15 @@ class Connection(Channel, asyncio.BufferedProtocol):
             while True:
                 yield await self.recv()
 
+    @overload
+    async def recv(self, decode: Literal[True]) -> str: ...
+
+    @overload
+    async def recv(self, decode: Literal[False]) -> bytes: ...
+
+    @overload
+    async def recv(self, decode: bool | None = None) -> Data: ...
+
     async def recv(self, decode: bool | None = None) -> Data:
         """Receive the next message.
 
@@ -261,6 +270,15 @@ class Connection(Channel, asyncio.BufferedProtocol):
         except UnicodeDecodeError as exc:
             await self._fail_decoding(exc)
             raise self.close_exc from exc
+
+    @overload
+    def recv_streaming(self, decode: Literal[True]) -> AsyncIterator[str]: ...
+
+    @overload
+    def recv_streaming(self, decode: Literal[False]) -> AsyncIterator[bytes]: ...
+
+    @overload
+    def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]: ...
 
     async def recv_streaming(self, decode: bool | None = None) -> AsyncIterator[Data]:
         """Receive the next message, fragment by fragment as they arrive.
@@ -752,6 +770,8 @@ class Connection(Channel, asyncio.BufferedProtocol):
     def _close_transport(self) -> None:
         # Over TLS, closing twice would take away the means to abort.
         if not self._transport.is_closing():
+            if self.debug:
+                self.logger.debug("x closing TCP connection")
             self._transport.close()
 
     def pause_writing(self) -> None:
