@@ -71,14 +71,14 @@ async def client() -> None:
         await websocket.send(["frag", "ments"])
         await websocket.send(chunks())
         assert_type(await websocket.recv(), str | bytes)
-        # With overloads: assert_type(await websocket.recv(decode=True), str)
-        # With overloads: assert_type(await websocket.recv(decode=False), bytes)
+        assert_type(await websocket.recv(decode=True), str)
+        assert_type(await websocket.recv(decode=False), bytes)
         async for message in websocket:
             assert_type(message, str | bytes)
         async for fragment in websocket.recv_streaming():
             assert_type(fragment, str | bytes)
         async for text in websocket.recv_streaming(decode=True):
-            print(text)  # With overloads: assert_type(text, str)
+            assert_type(text, str)
         pong = await websocket.ping()
         assert_type(await pong, float)
         await websocket.pong(b"data")
