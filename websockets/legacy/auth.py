@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import functools
-import hmac
 import http
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, cast
+from typing import Any
 
+from ..credentials import BasicAuth, CredentialsRefused
 from ..datastructures import Headers
-from ..exceptions import InvalidHeader
-from ..headers import build_www_authenticate_basic, parse_authorization_basic
 from .server import HTTPResponse, WebSocketServerProtocol
 
 __all__ = ["BasicAuthWebSocketServerProtocol", "basic_auth_protocol_factory"]
@@ -64,25 +62,15 @@ class BasicAuthWebSocketServerProtocol(WebSocketServerProtocol):
             path: path and query of the request.
             request_headers: its headers.
         """
+        auth = BasicAuth(self.realm, check_credentials=self.check_credentials)
         try:
-            authorization = request_headers["Authorization"]
-        except KeyError:
-            return self._demand("Missing credentials")
-        try:
-            username, password = parse_authorization_basic(authorization)
-        except InvalidHeader:
-            return self._demand("Unsupported credentials")
-        if not await self.check_credentials(username, password):
-            return self._demand("Invalid credentials")
+            username, password = auth.read(request_headers)
+            auth.require(await self.check_credentials(username, password))
+        except CredentialsRefused as exc:
+            challenge = [("WWW-Authenticate", auth.challenge)]
+            return http.HTTPStatus.UNAUTHORIZED, challenge, str(exc).encode()
         self.username = username
         return await super().process_request(path, request_headers)
-
-    def _demand(self, reason: str) -> HTTPResponse:
-        return (
-            http.HTTPStatus.UNAUTHORIZED,
-            [("WWW-Authenticate", build_www_authenticate_basic(self.realm))],
-            f"{reason}\n".encode(),
-        )
 
 
 def basic_auth_protocol_factory(
@@ -107,30 +95,13 @@ def basic_auth_protocol_factory(
     if (credentials is None) == (check_credentials is None):
         raise TypeError("provide either credentials or check_credentials")
     if credentials is not None:
-        users = to_users(credentials)
+        check = BasicAuth(credentials=credentials).check
 
         async def check_credentials(username: str, password: str) -> bool:
-            # As long for a user that does not exist, and for a password that is nearly right.
-            expected = users.get(username, "")
-            same = hmac.compare_digest(expected.encode(), password.encode())
-            return same and username in users
+            return bool(check(username, password))
 
     return functools.partial(
         create_protocol or BasicAuthWebSocketServerProtocol,
         realm=realm,
         check_credentials=check_credentials,
     )
-
-
-def to_users(credentials: Credentials | Iterable[Credentials]) -> dict[str, str]:
-    if is_credentials(credentials):
-        return dict([cast(Credentials, credentials)])
-    if isinstance(credentials, Iterable):
-        several = list(credentials)
-        if all(map(is_credentials, several)):
-            return dict(cast("list[Credentials]", several))
-    raise TypeError(f"invalid credentials argument: {credentials}")
-
-
-def is_credentials(value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, str) for v in value)
