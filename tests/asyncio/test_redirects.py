@@ -187,18 +187,20 @@ async def test_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_open_timeout_is_for_all() -> None:
+    """Not for each attempt: there would be as many as may be."""
     async with raw_server() as listener:
 
         async def redirect() -> None:
             while True:
-                peer = await listener.accept_request()
-                await asyncio.sleep(0.02)
-                await peer.send(b"HTTP/1.1 302 Go\r\nLocation: /\r\nContent-Length: 0\r\n\r\n")
+                with contextlib.suppress(OSError, EOFError):  # the client has given up
+                    peer = await listener.accept_request()
+                    await asyncio.sleep(0.02)
+                    await peer.send(b"HTTP/1.1 302 Go\r\nLocation: /\r\nContent-Length: 0\r\n\r\n")
 
         redirecting = asyncio.create_task(redirect())
         with pytest.raises(TimeoutError, match="^timed out during opening handshake$"):
             await within(connect(listener.uri, open_timeout=0.05).__aenter__())
-        assert 2 <= len(listener.peers) <= 4
+        assert len(listener.peers) < 5
         redirecting.cancel()
         await asyncio.wait([redirecting])
 
