@@ -10,6 +10,7 @@ import pkgutil
 import re
 import socket
 import sys
+import textwrap
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -306,6 +307,18 @@ def test_reference_is_complete() -> None:
         if f"{module.__name__}.{name}" not in values and id(getattr(module, name)) not in known
     ]
     assert missing == []
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated.*:DeprecationWarning")
+def test_code_in_docstrings_compiles() -> None:
+    found = 0
+    for path in documented():
+        doc = inspect.getdoc(lookup(path)) or ""
+        for block in re.findall(r"::\n\n((?:    .*\n|\n)+)", f"{doc}\n"):
+            flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+            compile(textwrap.dedent(block), path, "exec", flags=flags, dont_inherit=True)
+            found += 1
+    assert found > 5
 
 
 def described_parameters(value: Any) -> set[str]:
