@@ -1147,6 +1147,27 @@ async def test_failed_through_the_protocol(side: str, then: str) -> None:
         assert ws.state is State.CLOSED
 
 
+@pytest.mark.parametrize("then", ["close", "wait_closed", "send", "ping", "timer"])
+async def test_a_server_that_is_failed_without_a_close_frame(then: str) -> None:
+    """Code 1006 sends none: the stream ends, and the client may stay."""
+    async with server_of_raw_client(close_timeout=0.05, ping_interval=1000) as (server, peer):
+        server.protocol.fail(1006)
+        if then == "timer":
+            assert server.session.keepalive.deadline is not None
+            server.session.keepalive.deadline = 0
+            server._on_timer()
+            assert server.session.keepalive.deadline is None
+        elif then in ("send", "ping"):
+            with pytest.raises(ConnectionClosedError):
+                await within(getattr(server, then)("message"))
+        else:
+            await within(getattr(server, then)())
+        await peer.expect_eof()
+        await within(server.wait_closed())
+        assert str(server.close_exc) == "no close frame received or sent"
+        assert str(server.close_exc.__cause__) == "timed out while closing connection"
+
+
 @pytest.mark.parametrize("size", [10, 100_000])
 async def test_the_application_has_ended_the_stream(size: int) -> None:
     async with server_of_raw_client() as (server, peer):

@@ -54,6 +54,22 @@ async def test_pings_are_sent() -> None:
         assert server.state is State.OPEN
 
 
+async def test_pongs_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Those to pings of keepalive."""
+    caplog.set_level(logging.DEBUG, "websockets")
+    async with server_of_raw_client(ping_interval=1000) as (server, peer):
+        look(server)
+        ping = await peer.recv_frame()
+        own = await server.ping(b"own")
+        for data in (b"other", ping.payload, b"own"):
+            await peer.send_frame(PONG, data)
+        await within(own)
+        assert [message for message in caplog.messages if message[0] == "%"] == [
+            "% sent keepalive ping",
+            "% received keepalive pong",
+        ]
+
+
 async def test_both_sides_ping(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "websockets")
     keepalive = {"ping_interval": 0.02, "ping_timeout": 60}

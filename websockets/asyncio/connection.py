@@ -438,7 +438,7 @@ class Connection(Channel, asyncio.BufferedProtocol):
         if self.protocol.state is OPEN:
             if self._fragmenting is not None:
                 self.protocol.fail(CloseCode.INTERNAL_ERROR, "close during fragmented message")
-            else:
+            elif not self.protocol.eof_sent:
                 self.protocol.send_close(code, reason)
             self._transmit()
         # The peer's close frame may be behind messages for which there is no room.
@@ -592,9 +592,13 @@ class Connection(Channel, asyncio.BufferedProtocol):
         if self.protocol.writes:
             self._transmit()
         if self.session.pongs:
+            keepalive = self.session.keepalive
+            awaited = keepalive.ping
             for waiter, latency in self.session.acknowledge(self.loop.time()):
                 if not waiter.done():
                     waiter.set_result(latency)
+            if self.debug and keepalive.ping is not awaited:
+                self.logger.debug("% received keepalive pong")
             # The next keepalive ping may be due before the deadline of the one that was answered.
             self._arm_timer()
 
@@ -611,7 +615,7 @@ class Connection(Channel, asyncio.BufferedProtocol):
             ConnectionClosed: if the connection is closed, or closes meanwhile.
         """
         while True:
-            if self.protocol.state is not OPEN:
+            if self.protocol.state is not OPEN or self.protocol.eof_sent:
                 await self._wait_for_loss()
                 raise self.close_exc
             if self._fragmenting is not None and not control and not fragment:
@@ -741,7 +745,7 @@ class Connection(Channel, asyncio.BufferedProtocol):
         if eof and not self._lost:
             self._fd = -1
             self._write_eof()
-        if self.protocol.close_expected():
+        if eof or self.protocol.close_expected():
             self._start_closing()
 
     def _start_closing(self) -> None:
@@ -765,13 +769,13 @@ class Connection(Channel, asyncio.BufferedProtocol):
                 self._transport.abort()
         else:
             # TLS closes both ways.
+            if self.debug:
+                self.logger.debug("x closing TCP connection")
             self._close_transport()
 
     def _close_transport(self) -> None:
         # Over TLS, closing twice would take away the means to abort.
         if not self._transport.is_closing():
-            if self.debug:
-                self.logger.debug("x closing TCP connection")
             self._transport.close()
 
     def pause_writing(self) -> None:
@@ -809,6 +813,9 @@ class Connection(Channel, asyncio.BufferedProtocol):
         now = self.loop.time()
         if self._heard:
             self.session.heard, self._heard = True, False
+        if self.protocol.writes:
+            # The application has failed the connection through its protocol.
+            self._transmit()
         unwritten = self._transport.get_write_buffer_size() if self._write_paused else 0
         timeout = self.session.expire(now, unwritten, self._transport.is_reading())
         if timeout is Timeout.PING:
