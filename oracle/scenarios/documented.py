@@ -139,7 +139,7 @@ async def many_fragments(s: Scenario) -> None:
 
     async with raw_server(s, peer) as where:
         with s.failing("recv"):
-            async with connecting(where, logger=QUIET) as websocket:
+            async with connecting(where, logger=QUIET, close_timeout=0.2) as websocket:
                 s.note("received", await websocket.recv())
 
 

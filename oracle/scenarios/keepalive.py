@@ -44,6 +44,7 @@ async def pings_answered(s: Scenario) -> None:
         await answer_pings(raw, 3)
         await asyncio.sleep(0.03)
         await raw.send(frame(CLOSE, close_payload(1000)))
+        raw.eof()
         raw.track = type(raw.track)()
         await raw.end()
 
@@ -178,6 +179,7 @@ async def pings_behind_own_ping(s: Scenario) -> None:
         await raw.send(frame(PONG, got[1]))
         raw.track = track
         await raw.send(frame(TEXT, "still here"), frame(CLOSE, close_payload(1000)))
+        raw.eof()
         raw.track = type(raw.track)()
         await raw.end()
 

@@ -247,10 +247,12 @@ async def message_too_big(s: Scenario) -> None:
     async def peer(raw: Raw) -> None:
         await raw.accept()
         await raw.send(frame(BINARY, b"x" * 64), frame(BINARY, b"x" * 65))
+        await raw.frame()
+        raw.eof()
         await raw.end()
 
     async with raw_server(s, peer) as where:
-        websocket = await connecting(where, max_size=64)
+        websocket = await connecting(where, max_size=64, close_timeout=0.2)
         s.note("received", await websocket.recv())
         with s.failing("recv"):
             await websocket.recv()
