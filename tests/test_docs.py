@@ -217,6 +217,17 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert match["anchor"] in anchors_of(target), match[0]
 
 
+# Commands
+
+
+def test_targets_of_make_are_there() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        told = re.findall(r"(?:`|^    )make\s+([a-z-]+(?: [a-z-]+)*)", text, re.MULTILINE)
+        assert {name for names in told for name in names.split()} <= targets, page
+
+
 # Environment variables
 
 
