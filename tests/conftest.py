@@ -64,6 +64,7 @@ def expected_codecs() -> list[str]:
 if codec_in_use() == "pure" and len(expected_codecs()) > 1:
     collect_ignore = [
         "asyncio/test_basic_auth.py",
+        "asyncio/test_client_arguments.py",
         "asyncio/test_reconnection.py",
         "asyncio/test_redirects.py",
         "asyncio/test_router.py",

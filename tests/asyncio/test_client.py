@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import errno
-import inspect
 import pathlib
 import re
 import socket
@@ -83,30 +82,6 @@ async def test_exception_in_the_context() -> None:
             async with connecting(server) as client:
                 raise LookupError
         assert client.close_code == 1011
-
-
-def test_signature() -> None:
-    """Callers filter their keyword arguments with the real names."""
-    parameters = inspect.signature(connect).parameters
-    assert next(iter(parameters)) == "uri"
-    expected = {
-        "origin": None,
-        "extensions": None,
-        "subprotocols": None,
-        "compression": "deflate",
-        "additional_headers": None,
-        "open_timeout": 10,
-        "ping_interval": 20,
-        "ping_timeout": 20,
-        "close_timeout": 10,
-        "max_size": 2**20,
-        "max_queue": 16,
-        "write_limit": 2**15,
-        "logger": None,
-        "create_connection": None,
-    }
-    assert {name: parameters[name].default for name in expected} == expected
-    assert inspect.isclass(connect)
 
 
 async def test_subclass_of_connect() -> None:
