@@ -187,6 +187,13 @@ def test_encode_refuses_out_of_range(codec, opcode, rsv):
         codec.encode_header(opcode, 0, False, True, rsv)
 
 
+@pytest.mark.parametrize("payload, error", [(None, TypeError), ("\ud800", UnicodeEncodeError)])
+def test_encode_frame_with_two_faults_names_the_payload(codec, payload, error):
+    with pytest.raises(Exception) as raised:
+        codec.encode_frame(16, payload, False)
+    assert raised.type is error
+
+
 @pytest.mark.parametrize("length", [-1, 1 << 63, 1 << 64])
 def test_encode_header_refuses_length(codec, length):
     with pytest.raises(ValueError):
@@ -331,6 +338,22 @@ MESSAGES = [
 def test_read_frames(codec, masked):
     data = b"".join(frame(op, payload, masked=masked) for op, payload in MESSAGES)
     assert read(codec, data, masked) == ([(op, p, True, 0) for op, p in MESSAGES], None)
+
+
+def test_frames_are_counted(codec):
+    """When they are complete, whatever they are, and however they are cut and read."""
+    frames = [(1, b"a", False), (9, b"p", True), (0, b"", True), (2, b"x" * 70_000, True)]
+    data = b"".join(frame(op, payload, fin) for op, payload, fin in frames)
+    for step in (1000, len(data)):
+        reader = codec.FrameReader(False)
+        for start in range(0, len(data), step):
+            reader.feed(data[start : start + step])
+            while reader.read_messages(1) or reader.read_frame() is not None:
+                pass
+        assert reader.frames == len(frames)
+    reader.feed(frame(2, b"unfinished")[:-1])
+    assert reader.read_frame() is None
+    assert reader.frames == len(frames)
 
 
 @pytest.mark.parametrize("masked", [False, True])

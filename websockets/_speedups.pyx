@@ -460,7 +460,6 @@ cpdef bytes encode_frame(int opcode, payload, bint masked, bint fin=True, int rs
     cdef const uint8_t* source
     cdef Py_ssize_t size, start
     cdef uint8_t* target
-    check_header(opcode, rsv)
     if isinstance(payload, str):
         if PyUnicode_IS_COMPACT_ASCII(payload):
             source = <const uint8_t*>PyUnicode_DATA(payload)
@@ -473,6 +472,7 @@ cpdef bytes encode_frame(int opcode, payload, bint masked, bint fin=True, int rs
         data = _contiguous(payload)
         source = <const uint8_t*>PyBytes_AS_STRING(data)
         size = PyBytes_GET_SIZE(data)
+    check_header(opcode, rsv)
     start = header_size(size) + (4 if masked else 0)
     cdef bytes frame = PyBytes_FromStringAndSize(NULL, start + size)
     target = <uint8_t*>PyBytes_AS_STRING(frame)
