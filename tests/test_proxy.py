@@ -12,6 +12,8 @@ import sys
 import urllib.request
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from websockets.exceptions import InvalidProxy, InvalidProxyMessage, InvalidProxyStatus
 from websockets.proxy import Proxy, Tunnel, get_proxy, parse_proxy
@@ -86,6 +88,20 @@ def test_parse_invalid_internationalized_name() -> None:
     with pytest.raises(InvalidProxy) as raised:
         parse_proxy("http://\xe9..com/")
     assert raised.value.msg.startswith("hostname isn't valid: ")
+
+
+@settings(max_examples=50)
+@given(st.text() | st.from_regex(r"(https?|socks[45][ah]?)://.*", fullmatch=True))
+def test_parse_anything(url: str) -> None:
+    try:
+        proxy = parse_proxy(url)
+    except InvalidProxy:
+        return
+    assert proxy.host
+    assert proxy.host.isascii()
+    assert 0 < proxy.port < 65536
+    if proxy.scheme in ("http", "https"):
+        Tunnel(proxy, "example.com", 443).request.serialize()
 
 
 @pytest.mark.parametrize(
@@ -202,8 +218,8 @@ def test_no_proxy(monkeypatch: pytest.MonkeyPatch, uri: str, no_proxy: str, exce
 def test_settings_of_the_system(monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
     """There, getproxies() and proxy_bypass() look at them, too."""
     monkeypatch.setattr(sys, "platform", platform)
-    settings = {"https": "http://system:1", "socks": "http://socks:2"}
-    monkeypatch.setattr(urllib.request, "getproxies", lambda: settings)
+    found = {"https": "http://system:1", "socks": "http://socks:2"}
+    monkeypatch.setattr(urllib.request, "getproxies", lambda: found)
     monkeypatch.setattr(urllib.request, "proxy_bypass", lambda host: host == "local.example:80")
     assert get_proxy(parse_uri("ws://example.com/")) == "socks5h://socks:2"
     assert get_proxy(parse_uri("ws://local.example/")) is None

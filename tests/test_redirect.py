@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from websockets.datastructures import Headers
-from websockets.exceptions import InvalidHeader, InvalidMessage, InvalidStatus
+from websockets.exceptions import InvalidHeader, InvalidMessage, InvalidStatus, InvalidURI
 from websockets.http11 import Response
 from websockets.redirect import is_same_origin, redirect_target, without_credentials
 from websockets.uri import parse_uri
@@ -35,6 +37,24 @@ def test_no_target() -> None:
 def test_several_targets() -> None:
     with pytest.raises(InvalidHeader, match="^invalid Location header: multiple values$"):
         redirect_target("ws://a/", refusal("/b", "/c"))
+
+
+@pytest.mark.parametrize("location", ["//[::1", "ws://[::1"])
+def test_target_that_cannot_be_resolved(location: str) -> None:
+    with pytest.raises(InvalidURI, match="Invalid IPv6 URL"):
+        redirect_target("ws://a/", refusal(location))
+
+
+@settings(max_examples=50)
+@given(st.text(st.characters(max_codepoint=255)) | st.from_regex(r"(wss?:)?//.*", fullmatch=True))
+def test_any_location(location: str) -> None:
+    """It is a URI that can be connected to, or a clear error."""
+    try:
+        target = redirect_target("wss://user:pass@example.com/path", refusal(location))
+        assert target is not None
+        parse_uri(target)
+    except (InvalidURI, InvalidHeader):
+        pass
 
 
 @pytest.mark.parametrize(

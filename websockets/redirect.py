@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .datastructures import Headers, HeadersLike
 from .environment import read_integer
-from .exceptions import InvalidStatus
+from .exceptions import InvalidStatus, InvalidURI
 from .headers import get_single
 from .uri import WebSocketURI
 
@@ -33,6 +33,7 @@ def redirect_target(uri: str, exc: Exception) -> str | None:
 
     Raises:
         InvalidHeader: if there are several.
+        InvalidURI: if it cannot be resolved.
     """
     if not isinstance(exc, InvalidStatus) or exc.response.status_code not in _STATUSES:
         return None
@@ -41,7 +42,11 @@ def redirect_target(uri: str, exc: Exception) -> str | None:
         return None
     import urllib.parse
 
-    return urllib.parse.urljoin(uri, get_single(headers, "Location"))
+    location = get_single(headers, "Location")
+    try:
+        return urllib.parse.urljoin(uri, location)
+    except ValueError as error:
+        raise InvalidURI(location, str(error)) from error
 
 
 def is_same_origin(one: WebSocketURI, other: WebSocketURI) -> bool:
