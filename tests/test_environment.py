@@ -26,6 +26,7 @@ EFFECTS = {
     "WEBSOCKETS_CODEC": ("pure", "codec.IMPLEMENTATION", "pure"),
     "WEBSOCKETS_DIRECT_DELIVERY": ("0", "channel.DIRECT", False),
     "WEBSOCKETS_MAX_BODY_SIZE": ("11", "http11.MAX_BODY_SIZE", 11),
+    "WEBSOCKETS_MAX_FRAGMENTS": ("5", "session.MAX_FRAGMENTS", 5),
     "WEBSOCKETS_MAX_LINE_LENGTH": ("1234", "http11.MAX_LINE_LENGTH", 1234),
     "WEBSOCKETS_MAX_LOG_SIZE": ("9", "str(Frame(TEXT, b'a' * 99))", "TEXT 'aaa...a' [99 bytes]"),
     "WEBSOCKETS_MAX_NUM_HEADERS": ("9", "http11.MAX_NUM_HEADERS", 9),
@@ -64,7 +65,7 @@ SHOW = f"""
 import json
 from inspect import signature
 from itertools import islice
-from websockets import codec, connect, http11, redirect, serve
+from websockets import codec, connect, http11, redirect, serve, session
 from websockets.asyncio import channel
 from websockets.client import BACKOFF_MIN_DELAY, backoff
 from websockets.extensions import deflate

@@ -270,6 +270,24 @@ def test_fragments(row: Row) -> None:
     assert len(protocol.events_received()) == 1
 
 
+def test_fragments_can_be_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("websockets.session"), "MAX_FRAGMENTS", 3)
+    session: Session[Any] = Session(Protocol(Side.SERVER))
+    protocol = session.protocol
+    wire = from_client(TEXT, fin=False) + from_client(CONT, fin=False)
+    protocol.reader.feed((wire + from_client(CONT)) * 2 + wire + from_client(CONT, fin=False))
+    while session.read(1000) and session.stopped:
+        pass
+    assert protocol.close_sent is None
+    assert len(session.messages) == 3
+    assert not session.incoming.complete  # type: ignore[union-attr]
+    protocol.reader.feed(from_client(CONT))
+    session.read(1000)
+    assert str(protocol.close_sent) == "1009 (message too big) too many fragments"
+    assert repr(protocol.parser_exc) == "TooManyFragments(3)"
+    assert not session.incoming.complete  # type: ignore[union-attr]
+
+
 @checks("fragment bounds kept for `recv_streaming()`")
 def test_kept_fragments(row: Row) -> None:
     incoming = Incoming(text=False)

@@ -18,6 +18,7 @@ from .exceptions import (
     InvalidState,
     PayloadTooBig,
     ProtocolError,
+    TooManyFragments,
 )
 from .extensions.deflate import PerMessageDeflate
 from .former import former_names
@@ -571,6 +572,8 @@ class Protocol:
             code, reason = CloseCode.INVALID_DATA, f"{exc.reason} at position {exc.start}"
         elif isinstance(exc, PayloadTooBig):
             code, reason = CloseCode.MESSAGE_TOO_BIG, str(exc)
+        elif isinstance(exc, TooManyFragments):
+            code, reason = CloseCode.MESSAGE_TOO_BIG, "too many fragments"
         else:  # an extension's own
             self.logger.error("parser failed", exc_info=exc)
         self.parser_exc = exc

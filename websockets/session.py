@@ -15,7 +15,8 @@ from collections.abc import Iterable, Sized
 from itertools import islice
 from typing import Generic, TypeVar
 
-from .exceptions import ConcurrencyError, PayloadTooBig
+from .environment import read_integer
+from .exceptions import ConcurrencyError, PayloadTooBig, TooManyFragments
 from .frames import CONT, PONG, TEXT, Frame
 from .protocol import Protocol
 
@@ -26,6 +27,9 @@ Waiter = TypeVar("Waiter")
 # Bounds of fragments are kept so that recv_streaming() yields them as they were sent; of a reader
 # that falls behind this far, fragments are joined: an empty one would cost more than its two bytes.
 MAX_KEPT_FRAGMENTS = 1024
+
+# Most fragments of a message; 0 for any number, as they cost nothing but their bytes.
+MAX_FRAGMENTS = read_integer("WEBSOCKETS_MAX_FRAGMENTS", 0)
 
 # How many messages are read at once when the connection has ended.
 FINISH_SIZE = 16
@@ -49,11 +53,12 @@ INFLATED_STEP = 4096
 class Incoming:
     """A message that arrives in fragments: one buffer, and where its unread fragments end."""
 
-    __slots__ = ("_data", "_sizes", "complete", "taken", "text")
+    __slots__ = ("_data", "_sizes", "complete", "count", "taken", "text")
 
     def __init__(self, text: bool) -> None:
         self.text = text
         self.complete = False
+        self.count = 0  # fragments, read and unread
         self.taken = False  # whether it has left the queue, to be received fragment by fragment
         self._data = bytearray()
         self._sizes: deque[int] = deque()
@@ -70,6 +75,7 @@ class Incoming:
     def append(self, data: bytes | bytearray | memoryview, fin: bool) -> None:
         """Add a fragment, which is the last if ``fin`` is true."""
         self._data += data
+        self.count += 1
         if len(self._sizes) < MAX_KEPT_FRAGMENTS:
             self._sizes.append(len(data))
         else:
@@ -468,6 +474,9 @@ class Session(Generic[Waiter]):
                 self.incoming = None
         elif opcode is CONT:
             assert self.incoming is not None  # the reader refuses a continuation of nothing
+            if MAX_FRAGMENTS and self.incoming.count >= MAX_FRAGMENTS:
+                self.protocol.fail_parsing(TooManyFragments(MAX_FRAGMENTS))
+                return False
             self.incoming.append(frame.data, frame.fin)
             if frame.fin:
                 self.incoming = None
