@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import re
-import ssl
 import subprocess
 import sys
 import tracemalloc
@@ -28,6 +27,7 @@ import pytest
 
 from websockets import http11
 from websockets.asyncio import _channel
+from websockets.asyncio import server as asyncio_server
 from websockets.asyncio.channel import Channel
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
@@ -558,11 +558,31 @@ async def test_connections(row: Row) -> None:
 
 @checks("TLS handshake")
 async def test_tls_handshake(row: Row, tls: Any) -> None:
-    assert asyncio.constants.SSL_HANDSHAKE_TIMEOUT == row.number
-    async with serving(ssl=tls.server, ssl_handshake_timeout=0.05) as server:
-        async with raw_socket(server) as peer:
+    assert row.default.startswith(f"server: {argument('open_timeout')} s; client: `open_timeout`")
+    assert f"{asyncio.constants.SSL_HANDSHAKE_TIMEOUT:.0f} s if both are None" in row.change
+    for short in ({"open_timeout": 0.05}, {"ssl_handshake_timeout": 0.05}):
+        async with serving(ssl=tls.server, **short) as server, raw_socket(server) as peer:
             assert await peer.read_to_end() == b""
-            assert isinstance(tls.server, ssl.SSLContext)
+    async with raw_server() as listener:
+        with pytest.raises(TimeoutError):
+            uri = listener.uri.replace("ws:", "wss:")
+            await within(connect(uri, ssl=tls.client, open_timeout=0.05).__aenter__())
+
+
+@checks("TLS of a client that a closing server has refused")
+async def test_refused_over_tls(row: Row, tls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert row.number == asyncio_server.REFUSAL_TIMEOUT
+    monkeypatch.setattr(asyncio_server, "REFUSAL_TIMEOUT", 0.05)
+    async with serving(ssl=tls.server, close_timeout=100) as server:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port_of(server), ssl=tls.client, server_hostname="localhost"
+        )
+        # It does not answer the end of TLS, as it does not read.
+        writer.transport.pause_reading()
+        await until(lambda: server.all_connections)
+        server.close()
+        await within(server.wait_closed())
+        writer.transport.abort()
 
 
 @checks("opening handshake")
