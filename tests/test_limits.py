@@ -570,19 +570,9 @@ async def test_tls_handshake(row: Row, tls: Any) -> None:
 
 
 @checks("TLS of a client that a closing server has refused")
-async def test_refused_over_tls(row: Row, tls: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_over_tls(row: Row) -> None:
+    # tests/asyncio/test_operation.py has what it does.
     assert row.number == asyncio_server.REFUSAL_TIMEOUT
-    monkeypatch.setattr(asyncio_server, "REFUSAL_TIMEOUT", 0.05)
-    async with serving(ssl=tls.server, close_timeout=100) as server:
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", port_of(server), ssl=tls.client, server_hostname="localhost"
-        )
-        # It does not answer the end of TLS, as it does not read.
-        writer.transport.pause_reading()
-        await until(lambda: server.all_connections)
-        server.close()
-        await within(server.wait_closed())
-        writer.transport.abort()
 
 
 @checks("opening handshake")
