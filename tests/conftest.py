@@ -86,8 +86,14 @@ if codec_in_use() == "pure" and len(expected_codecs()) > 1:
         "test_utils.py",
     ]
 elif os.environ.get("WEBSOCKETS_DIRECT_DELIVERY") == "0":
-    # Who is let in does not depend on how messages are delivered.
-    collect_ignore = ["asyncio/test_basic_auth.py", "asyncio/test_router.py"]
+    # Who is let in, and how one gets there, does not depend on how messages are delivered.
+    collect_ignore = [
+        "asyncio/test_basic_auth.py",
+        "asyncio/test_client_arguments.py",
+        "asyncio/test_reconnection.py",
+        "asyncio/test_redirects.py",
+        "asyncio/test_router.py",
+    ]
 
 
 @pytest.fixture(params=expected_codecs())
