@@ -182,9 +182,9 @@ class Protocol:
         # Sending
         self.masks = side is CLIENT
         self.expect_continuation_frame = False
-        # Whether a message may be sent by encoding it as one frame, and no more, having compressed
-        # it if there is something to do so.
-        self.plain = False
+        # Whether a message may be sent by encoding it as one frame, and no more. If it is to be
+        # compressed before, this is what does so.
+        self.plain: bool | PerMessageDeflate = False
         self.deflate: PerMessageDeflate | None = None
         self.writes: list[bytes] = []
         self._hold_pongs = False
@@ -371,8 +371,7 @@ class Protocol:
             InvalidState: if the connection is not open.
         """
         if (
-            self.plain
-            and self.deflate is None
+            self.plain is True
             and fin
             and type(data) is bytes
             and len(data) < LARGE_PAYLOAD
@@ -399,8 +398,7 @@ class Protocol:
             InvalidState: if the connection is not open.
         """
         if (
-            self.plain
-            and self.deflate is None
+            self.plain is True
             and fin
             and type(data) is bytes
             and len(data) < LARGE_PAYLOAD
@@ -700,13 +698,15 @@ class Protocol:
         self._update_plain()
 
     def _update_plain(self) -> None:
-        self.plain = (
+        self.plain = False
+        if (
             self._state is OPEN
             and not self.eof_sent
             and not self.expect_continuation_frame
             and not self.reader.extended
             and not self.debug
-        )
+        ):
+            self.plain = True if self.deflate is None else self.deflate
 
     def _check_state(self, *allowed: State) -> None:
         if self._state not in allowed:

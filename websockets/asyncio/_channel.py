@@ -286,16 +286,17 @@ class Channel:
 
     # Sending
 
-    def _send_message(self, message: Any, compress: bool | None) -> bool:
+    def _send_message(self, message: Any) -> bool:
         """Send a message in one frame, if nothing stands in the way; return whether it was sent."""
         protocol = self.protocol
         is_text = type(message) is str
-        if (is_text or type(message) is bytes) and protocol.plain and not self._write_paused:
+        plain = protocol.plain
+        if (is_text or type(message) is bytes) and plain and not self._write_paused:
             opcode, rsv = 1 if is_text else 2, 0
-            if protocol.deflate is not None:
+            if plain is not True:
                 if is_text:
                     message = message.encode()
-                payload = protocol.deflate.compress_message(message, compress)
+                payload = plain.compress_message(message, None)
                 if payload is not None:
                     message, rsv = payload, RSV1
             if len(message) >= LARGE_PAYLOAD and not protocol.masks:

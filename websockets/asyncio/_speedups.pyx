@@ -646,21 +646,18 @@ cdef class Channel:
 
     # Sending
 
-    def _send_message(self, message, compress):
+    def _send_message(self, message):
         """Send a message in one frame, if nothing stands in the way; return whether it was sent."""
         cdef bint is_text = type(message) is str
         cdef int opcode = 1 if is_text else 2, rsv = 0
         cdef bytes frame
         if not is_text and type(message) is not bytes or self._write_paused:
             return False
-        protocol = self.protocol
-        if not protocol.plain:
+        plain = self.protocol.plain
+        if plain is False:
             return False
-        deflate = protocol.deflate
-        if deflate is not None:
-            payload = deflate.compress_message(
-                text_buffer(message) if is_text else message, compress
-            )
+        if plain is not True:
+            payload = plain.compress_message(text_buffer(message) if is_text else message, None)
             if payload is not None:
                 message, rsv = payload, _RSV1
         if len(message) >= _LARGE_PAYLOAD and not self._masks:

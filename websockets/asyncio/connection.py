@@ -364,7 +364,7 @@ class Connection(Channel, asyncio.BufferedProtocol):
             ConnectionClosed: if the connection is closed.
             TypeError: if the type of the message is not supported.
         """
-        if text is None and self._send_message(message, compress):
+        if text is None and compress is None and self._send_message(message):
             if self._write_paused:  # by this write
                 await self._drain()
             return

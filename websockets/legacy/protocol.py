@@ -271,7 +271,7 @@ class WebSocketCommonProtocol(Connection):
             ConnectionClosed: if the connection is closed.
             TypeError: if the type of the message is not supported.
         """
-        if self._send_message(message, None):
+        if self._send_message(message):
             if self._write_paused:  # by this write
                 await self._drain()
         else:
