@@ -349,6 +349,29 @@ async def test_ping_blocked_by_flow_control() -> None:
         assert server.state is State.OPEN
 
 
+async def test_control_frames_that_were_not_sent() -> None:
+    """Once there is room again, there is nothing of them, and a ping may have the same payload."""
+    async with server_of_raw_client(small_buffers=True) as (server, peer):
+        filling = asyncio.create_task(fill(server))
+        assert await stalled(filling, lambda: None)
+        await cancelled(filling)
+        waiting = [
+            asyncio.create_task(server.ping(b"never")),
+            asyncio.create_task(server.pong(b"never")),
+        ]
+        await turns()
+        assert not any(task.done() for task in waiting)
+        for task in waiting:
+            await cancelled(task)
+        sending = asyncio.create_task(server.send("last"))
+        while (received := await peer.recv_frame()).opcode != TEXT:
+            assert received.opcode == BINARY
+        assert received.payload == b"last"
+        await within(sending)
+        await server.ping(b"never")
+        assert (await peer.recv_frame()).opcode == PING
+
+
 async def fill(ws: Any) -> None:
     while True:
         await ws.send(b"x" * 100_000)
@@ -547,3 +570,17 @@ async def test_everything_at_once() -> None:
                 task.exception()
         await within(server.close())
         assert server.state is State.CLOSED
+
+
+async def test_waiting_for_a_server_that_closes() -> None:
+    """It closes by itself; only the waiting ends."""
+    async with serving(idle) as server, connecting(server) as client:
+        server.close()
+        waiting = asyncio.create_task(server.wait_closed())
+        await turns(1)
+        await cancelled(waiting)
+        _, exc = await drain_messages(client)
+        assert exc.rcvd is not None
+        assert exc.rcvd.code == 1001
+        await within(server.wait_closed())
+        assert not server.is_serving()
