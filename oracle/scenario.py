@@ -87,6 +87,8 @@ class Scenario(Track):
             line = re.sub(rf"\b{port}\b", "PORT", line)
         line = re.sub(r"0x[0-9a-f]{6,}", "0xADDRESS", line)
         line = re.sub(r"/tmp/[\w./-]+", "/tmp/PATH", line)
+        line = re.sub(r"Python/3\.\d+", "Python/3.N", line)
+        line = re.sub(r"_ssl\.c:\d+", "_ssl.c:LINE", line)
         return DATE.sub("DATE", line)
 
 

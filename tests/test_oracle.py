@@ -134,12 +134,12 @@ def test_records_leave_out_what_changes():
     scenario = Scenario()
     scenario.ports.append(12345)
     scenario.note("port", "12345 112345")
-    scenario.note("<object at 0x7f0123456789>")
+    scenario.note("<object at 0x7f0123456789> of Python/3.11")
     scenario.track("log").note("Date: Mon, 01 Jan 2024 00:00:00 GMT")
     scenario.track("empty")
     assert scenario.record() == {
         "log": ["Date: DATE"],
-        "main": ["port: 'PORT 112345'", "<object at 0xADDRESS>"],
+        "main": ["port: 'PORT 112345'", "<object at 0xADDRESS> of Python/3.N"],
     }
 
 

@@ -1,6 +1,7 @@
 """The scenarios. Each module registers its own when it is imported."""
 
 from . import (
+    applications,
     client_handshake,
     closing,
     compression,
@@ -19,6 +20,7 @@ from . import (
 )
 
 __all__ = [
+    "applications",
     "client_handshake",
     "closing",
     "compression",
