@@ -131,7 +131,7 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         return protocol.process_subprotocol(headers)
 
 
-class connect(modern_connect):
+class Connect(modern_connect):
     """Connect to a WebSocket server.
 
     Await it to get a :class:`WebSocketClientProtocol`; use it as an asynchronous context manager,
@@ -241,6 +241,10 @@ class connect(modern_connect):
         """Connection of the context manager, or of the iteration."""
         return cast(WebSocketClientProtocol, self.connection)
 
+    async def __await_impl__(self) -> WebSocketClientProtocol:
+        # For subclasses that define __await__, such as websockets_proxy's.
+        return cast(WebSocketClientProtocol, await self.connect())
+
     async def _handshake(
         self, connection: WebSocketClientProtocol, headers: HeadersLike | None
     ) -> None:
@@ -283,6 +287,9 @@ class connect(modern_connect):
         def __aiter__(self) -> AsyncIterator[WebSocketClientProtocol]: ...
 
 
+connect = Connect
+
+
 def unix_connect(path: str | None = None, uri: str = "ws://localhost/", **kwargs: Any) -> connect:
     """Connect to a WebSocket server on a Unix socket.
 
@@ -292,6 +299,3 @@ def unix_connect(path: str | None = None, uri: str = "ws://localhost/", **kwargs
         **kwargs: arguments of :class:`connect`.
     """
     return connect(uri=uri, path=path, unix=True, **kwargs)
-
-
-Connect = connect

@@ -391,7 +391,7 @@ class WebSocketServer(Server):
         super().close(close_connections)
 
 
-class serve:
+class Serve:
     """Create a WebSocket server.
 
     Await it to get a :class:`WebSocketServer`, or use it as an asynchronous context manager, which
@@ -500,6 +500,9 @@ class serve:
     ) -> None:
         self.ws_server.close()
         await self.ws_server.wait_closed()
+
+
+serve = Serve
 
 
 def unix_serve(ws_handler: Handler, path: str | None = None, **kwargs: Any) -> serve:
