@@ -104,6 +104,7 @@ class Suite:
 class Application:
     packages: tuple[str, ...]  # the first one gives it its name
     runs: tuple[Script | Suite, ...]
+    pip_check: str = "No broken requirements found."  # how what `pip check` says begins
 
     @property
     def name(self) -> str:
@@ -197,6 +198,11 @@ APPLICATIONS = [
                 20,
             ),
         ),
+    ),
+    Application(
+        ("pyppeteer",),
+        (Script("Chromium, over the original API", "pyppeteer_browser.py"),),
+        "pyppeteer 2.0.0 has requirement websockets<11.0,>=10.0, ",
     ),
     Application(
         ("ocpp",),
@@ -343,16 +349,26 @@ class Workshop:
     def use(self, what: str | Path, version: str, codec: str) -> None:
         """Have a `websockets` installed over the one that is, and nothing else changed."""
         self.pip("install", "--force-reinstall", "--no-deps", what)
-        found = subprocess.run(
-            [self.python, "-c", IDENTITY],
-            cwd=self.directory,
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-        ).stdout.split()
+        found = self.output("-c", IDENTITY).split()
         if found != [version, codec]:
             raise CommandFailed(f"expected websockets {version} ({codec}), found {found}")
-        self.pip("check")
+        self.check()
+
+    def check(self) -> None:
+        """Have pip say whether what is required is there."""
+        said = self.output("-m", "pip", "check").strip()
+        if not said.startswith(self.application.pip_check) or "\n" in said:
+            raise CommandFailed(f"pip check says {said}")
+
+    def output(self, *arguments: str) -> str:
+        """Return what Python prints there."""
+        return subprocess.run(
+            [self.python, *arguments],
+            cwd=self.directory,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            text=True,
+        ).stdout
 
     def outcomes(self, what: Script | Suite, label: str, released: Outcomes) -> Outcomes:
         """Run a script or tests, and return what came of each; it is known what 17.4 did."""
