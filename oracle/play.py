@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import random
+import re
 import sys
 import traceback
 import warnings
@@ -62,10 +63,10 @@ class Recorder(logging.Handler):
         self.scenario = scenario
 
     def emit(self, record: logging.LogRecord) -> None:
-        # Only the first line: others show where in the library something was created.
         line = f"{record.levelname} {record.getMessage()}"
         if record.name == "asyncio":
-            line = line.partition("\n")[0]
+            # What follows depends on the version of Python: arguments, paths, lines of code.
+            line = re.split(r"[(\n]", line)[0]
         if hasattr(record, "websocket"):
             line = f"[{record.websocket.__class__.__name__}] {line}"
         track = self.scenario.track(f"log {record.name}")
