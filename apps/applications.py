@@ -200,6 +200,10 @@ APPLICATIONS = [
         ),
     ),
     Application(
+        ("websockets_proxy",),
+        (Script("a subclass of the original API's client", "through_proxy.py"),),
+    ),
+    Application(
         ("pyppeteer",),
         (Script("Chromium, over the original API", "pyppeteer_browser.py"),),
         "pyppeteer 2.0.0 has requirement websockets<11.0,>=10.0, ",
