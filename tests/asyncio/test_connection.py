@@ -1147,6 +1147,16 @@ async def test_failed_through_the_protocol(side: str, then: str) -> None:
         assert ws.state is State.CLOSED
 
 
+async def test_failed_through_the_protocol_without_buffers() -> None:
+    """Whatever a transport hands over is an event that notices."""
+    async with server_of_raw_client(close_timeout=0.05) as (server, peer):
+        server.protocol.fail(4000, "enough")
+        server.data_received(client_frame(TEXT, b"unwanted"))
+        assert (await peer.recv_frame()).close == (4000, "enough")
+        server.data_received(client_frame(TEXT, b"unwanted"))
+        await within(server.wait_closed())
+
+
 @pytest.mark.parametrize("then", ["close", "wait_closed", "send", "ping", "timer"])
 async def test_a_server_that_is_failed_without_a_close_frame(then: str) -> None:
     """Code 1006 sends none: the stream ends, and the client may stay."""
