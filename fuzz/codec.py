@@ -159,7 +159,9 @@ class Twins:
 
     def compare(self) -> None:
         if self.error is None:
-            self.agree(lambda reader: (reader.in_frame, reader.message_size, reader.starved))
+            self.agree(
+                lambda reader: (reader.in_frame, reader.message_size, reader.starved, reader.frames)
+            )
 
     def run(self, stream: bytes, plan: bytes) -> None:
         """Feed a stream in pieces and read as the plan says, a byte for each piece."""
