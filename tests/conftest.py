@@ -74,6 +74,7 @@ if codec_in_use() == "pure" and len(expected_codecs()) > 1:
         "test_cli.py",
         "test_codec.py",
         "test_datastructures.py",
+        "test_design.py",
         "test_docs.py",
         "test_exceptions.py",
         "test_frames.py",
