@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import time
+from typing import Any
 
 import pytest
 
@@ -217,6 +218,27 @@ async def test_an_application_that_pauses_its_transport(caplog: pytest.LogCaptur
             await within(server.recv())
         assert str(raised.value.__cause__) == "keepalive ping timeout"
     assert caplog.messages.count(unread) == 10
+
+
+class Silent:
+    """A transport that does not tell whether it reads."""
+
+    is_reading = asyncio.Transport.is_reading
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
+
+async def test_a_transport_that_does_not_tell_whether_it_reads() -> None:
+    async with server_of_raw_client(ping_interval=1000, close_timeout=0.01) as (server, peer):
+        server._transport = Silent(server._transport)  # type: ignore[assignment]
+        look(server)
+        assert (await peer.recv_frame()).opcode == PING
+        give_up(server)
+        await within(server.wait_closed())
 
 
 @pytest.mark.parametrize("reading", [True, False])

@@ -817,7 +817,11 @@ class Connection(Channel, asyncio.BufferedProtocol):
             # The application has failed the connection through its protocol.
             self._transmit()
         unwritten = self._transport.get_write_buffer_size() if self._write_paused else 0
-        timeout = self.session.expire(now, unwritten, self._transport.is_reading())
+        try:
+            reading = self._transport.is_reading()
+        except NotImplementedError:  # in transports by others
+            reading = True
+        timeout = self.session.expire(now, unwritten, reading)
         if timeout is Timeout.PING:
             self._send_keepalive(now)
         elif timeout is Timeout.UNREAD:
