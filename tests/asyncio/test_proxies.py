@@ -514,6 +514,29 @@ async def test_open_timeout_of_socks() -> None:
         await until(lambda: proxy.left == 0)
 
 
+async def test_cancelled_within_socks(tls: TLS) -> None:
+    """The next socket is not taken for one that the event loop has yet to forget."""
+    async with proxying("socks5h") as proxy, serving(idle, ssl=tls.server) as server:
+        for steps in range(40):
+            opening = asyncio.ensure_future(
+                connect(uri_of(server, scheme="wss"), ssl=tls.client, proxy=proxy.url).__aenter__()
+            )
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            opening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                client = await within(opening)
+                await client.close()
+        await until(lambda: proxy.left == 0)
+
+
+async def test_wrong_arguments_with_socks() -> None:
+    async with proxying("socks5h") as proxy, serving(idle) as server:
+        with pytest.raises(TypeError, match="nonsense"):
+            await connect(uri_of(server), proxy=proxy.url, nonsense=True)
+        await until(lambda: proxy.left == 0)
+
+
 async def test_without_python_socks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "python_socks", None)
     with pytest.raises(ImportError) as raised:
@@ -602,6 +625,7 @@ async def test_get_proxy_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
             {"ssl_handshake_timeout": 1},
             "ssl_handshake_timeout is only meaningful with ssl",
         ),
+        ("socks5h", "ws", {"server_hostname": "a"}, "server_hostname is only meaningful with ssl"),
     ],
 )
 async def test_contradictions(proxy: str, uri: str, kwargs: dict[str, Any], text: str) -> None:

@@ -318,31 +318,25 @@ class connect:
             for name in list(kwargs)
             if name.startswith("proxy_")
         }
-        if proxy.scheme.startswith("socks"):
-            sock = await open_socks_tunnel(proxy, host, port)
-            try:
-                _, connection = await loop.create_connection(factory, sock=sock, **kwargs)
-            except BaseException:
-                sock.close()
-                raise
-            return connection
-
         tls_kwargs = {name: kwargs.pop(name) for name in TLS_ARGUMENTS if name in kwargs}
         if not self.ws_uri.secure:
             for name, value in tls_kwargs.items():
                 if value is not None:
                     raise ValueError(f"{name} is only meaningful with ssl")
-        if proxy.scheme == "https":
-            ssl = proxy_kwargs.setdefault("ssl", True)
-            if not ssl:
-                raise ValueError(f"proxy_ssl={ssl} is incompatible with an https:// proxy")
-            if ssl is True:
-                proxy_kwargs["ssl"] = default_ssl_context()
-        elif proxy_kwargs.get("ssl") is not None:
-            raise ValueError("proxy_ssl argument is incompatible with an http:// proxy")
-        transport, tunnel = await open_http_tunnel(
-            proxy, host, port, self.user_agent_header, **(kwargs | proxy_kwargs)
-        )
+        if proxy.scheme.startswith("socks"):
+            transport, tunnel = await open_socks_tunnel(proxy, host, port, **kwargs)
+        else:
+            if proxy.scheme == "https":
+                ssl = proxy_kwargs.setdefault("ssl", True)
+                if not ssl:
+                    raise ValueError(f"proxy_ssl={ssl} is incompatible with an https:// proxy")
+                if ssl is True:
+                    proxy_kwargs["ssl"] = default_ssl_context()
+            elif proxy_kwargs.get("ssl") is not None:
+                raise ValueError("proxy_ssl argument is incompatible with an http:// proxy")
+            transport, tunnel = await open_http_tunnel(
+                proxy, host, port, self.user_agent_header, **(kwargs | proxy_kwargs)
+            )
         try:
             if self.ws_uri.secure:
                 context = tls_kwargs.pop("ssl")

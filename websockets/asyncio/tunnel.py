@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import TYPE_CHECKING, Any, cast
 
 from ..client import add_reason
@@ -23,10 +22,10 @@ class TunnelProtocol(asyncio.Protocol):
     """Opens a tunnel through an HTTP proxy, and keeps its place until somebody takes it over.
 
     Args:
-        tunnel: the opening of the tunnel.
+        tunnel: the opening of the tunnel; None if it is open.
     """
 
-    def __init__(self, tunnel: Tunnel) -> None:
+    def __init__(self, tunnel: Tunnel | None) -> None:
         self._tunnel = tunnel
         self._transport: asyncio.Transport
         self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -37,7 +36,10 @@ class TunnelProtocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.write(self._tunnel.request.serialize())
+        if self._tunnel is None:
+            self._set_opened()
+        else:
+            self._transport.write(self._tunnel.request.serialize())
 
     async def wait_opened(self) -> None:
         """Wait until the tunnel is open. Reading has stopped then.
@@ -83,12 +85,16 @@ class TunnelProtocol(asyncio.Protocol):
         else:
             self._receive(b"", exc)
 
+    def _set_opened(self) -> None:
+        # What comes now is for whoever takes over.
+        self._transport.pause_reading()
+        self._opened.set_result(None)
+
     def _receive(self, data: bytes, reason: Exception | None = None) -> None:
+        assert self._tunnel is not None
         try:
             if self._tunnel.receive_data(data):
-                # What comes now is for whoever takes over.
-                self._transport.pause_reading()
-                self._opened.set_result(None)
+                self._set_opened()
         except ProxyError as exc:
             if reason is not None:
                 add_reason(exc, reason)
@@ -129,16 +135,19 @@ async def open_http_tunnel(
     return transport, protocol
 
 
-async def open_socks_tunnel(proxy: Proxy, host: str, port: int) -> socket.socket:
-    """Connect to a host through a SOCKS proxy.
+async def open_socks_tunnel(
+    proxy: Proxy, host: str, port: int, **kwargs: Any
+) -> tuple[asyncio.Transport, TunnelProtocol]:
+    """Open a tunnel through a SOCKS proxy.
 
     Args:
         proxy: the proxy, ``socks4``, ``socks4a``, ``socks5`` or ``socks5h``.
-        host: where to connect to.
+        host: where the tunnel leads.
         port: its port.
+        **kwargs: arguments of the event loop's ``create_connection()``.
 
     Returns:
-        A connected socket.
+        The transport, and its present protocol.
 
     Raises:
         ImportError: if python-socks is not installed.
@@ -166,8 +175,17 @@ async def open_socks_tunnel(proxy: Proxy, host: str, port: int) -> socket.socket
         rdns=proxy.scheme in ("socks4a", "socks5h"),
     )
     try:
-        return await socks_proxy.connect(host, port, timeout=SOCKS_TIMEOUT)
+        sock = await socks_proxy.connect(host, port, timeout=SOCKS_TIMEOUT)
     except OSError:
         raise
     except Exception as exc:
         raise ProxyError("failed to connect to SOCKS proxy") from exc
+    try:
+        return await asyncio.get_running_loop().create_connection(
+            lambda: TunnelProtocol(None), sock=sock, **kwargs
+        )
+    except (TypeError, ValueError):
+        # For wrong arguments. A transport, once there is one, closes its socket itself, a little
+        # later: until then its descriptor must not become another socket's.
+        sock.close()
+        raise
