@@ -1026,6 +1026,24 @@ def test_keepalive_without_timeout_answered():
     assert clock.log == [("ping", 20), ("ping", 40), ("ping", 60)]
 
 
+def test_keepalive_is_turned_off():
+    clock = Clock(ping_interval=20, ping_timeout=20)
+    clock.pong(21)
+    clock.session.keepalive.interval = None
+    clock.run(1000)
+    assert clock.log == [("ping", 20)]
+    assert clock.session.next_deadline() is None
+
+
+def test_keepalive_is_changed():
+    clock = Clock(ping_interval=20, ping_timeout=20)
+    clock.session.keepalive.interval = 50
+    clock.session.keepalive.timeout = 5
+    clock.pong(21)
+    clock.run(1000)
+    assert clock.log == [("ping", 20), ("ping", 70), (Timeout.SILENCE, 75)]
+
+
 def test_no_keepalive():
     clock = Clock(ping_interval=None, ping_timeout=20)
     assert clock.session.next_deadline() is None

@@ -271,7 +271,10 @@ class Keepalive:
             ``PING`` if one is to be sent; ``SILENCE``, ``BLOCKED`` or ``STUCK`` if the connection
             is to be failed; ``UNREAD`` if it would be, were this side reading; else None.
         """
-        assert self.interval is not None and self.deadline is not None
+        assert self.deadline is not None
+        if self.interval is None:  # since this was started
+            self.deadline = None
+            return None
         if self.ping is None:
             return Timeout.PING
         if self.timeout is None:

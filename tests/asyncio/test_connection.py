@@ -135,6 +135,15 @@ async def test_methods_return_real_coroutines() -> None:
         assert hasattr(iterator, "__anext__")
 
 
+async def test_times_that_may_be_set() -> None:
+    async with server_of_raw_client(ping_interval=None, close_timeout=1000) as (server, peer):
+        assert (server.ping_interval, server.ping_timeout, server.close_timeout) == (None, 20, 1000)
+        server.ping_interval, server.ping_timeout, server.close_timeout = 30, 40, 0.01
+        assert (server.ping_interval, server.ping_timeout, server.close_timeout) == (30, 40, 0.01)
+        await within(server.close())
+        assert str(server.close_exc.__cause__) == "timed out while closing connection"
+
+
 async def test_attributes_that_may_be_set() -> None:
     async with pair() as (client, _):
         name, logger = uuid.uuid4(), logging.getLogger("tests.connection")

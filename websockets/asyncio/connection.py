@@ -157,6 +157,33 @@ class Connection(Channel, asyncio.BufferedProtocol):
         return self.session.pings.latency
 
     @property
+    def ping_interval(self) -> float | None:
+        """Seconds between keepalive pings; None turns them off."""
+        return self.session.keepalive.interval
+
+    @ping_interval.setter
+    def ping_interval(self, ping_interval: float | None) -> None:
+        self.session.keepalive.interval = ping_interval
+
+    @property
+    def ping_timeout(self) -> float | None:
+        """Seconds to wait for a sign of life after a keepalive ping; None for ever."""
+        return self.session.keepalive.timeout
+
+    @ping_timeout.setter
+    def ping_timeout(self, ping_timeout: float | None) -> None:
+        self.session.keepalive.timeout = ping_timeout
+
+    @property
+    def close_timeout(self) -> float | None:
+        """Seconds that closing may take; None for any."""
+        return self.session.close_timeout
+
+    @close_timeout.setter
+    def close_timeout(self, close_timeout: float | None) -> None:
+        self.session.close_timeout = close_timeout
+
+    @property
     def local_address(self) -> Any:
         """Local address of the connection: for IPv4, a tuple of host and port."""
         return self._transport.get_extra_info("sockname")

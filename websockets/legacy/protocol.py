@@ -19,7 +19,7 @@ from ..datastructures import Headers
 from ..exceptions import ConnectionClosed, InvalidState
 from ..extensions.base import Extension
 from ..frames import Close, CloseCode
-from ..protocol import CLIENT, CLOSED, CONNECTING, OPEN, SERVER, Protocol, Side, State
+from ..protocol import CLIENT, CLOSED, CONNECTING, OPEN, SERVER, Protocol, State
 from ..session import Message
 from ..typing import Data, DataLike, LoggerLike, Subprotocol
 
@@ -49,7 +49,7 @@ class WebSocketCommonProtocol(Connection):
     #: Whether this is the client's side: it masks what it sends, and waits for the server to close
     #: the TCP connection (RFC 6455 sections 5.1 and 7.1.1).
     is_client: ClassVar[bool] = False
-    side: ClassVar[Side] = SERVER
+    side: ClassVar[str] = "undefined"
 
     def __init__(
         self,
@@ -171,33 +171,6 @@ class WebSocketCommonProtocol(Connection):
         return self.session.messages
 
     @property
-    def ping_interval(self) -> float | None:
-        """Seconds between keepalive pings; a change has effect until the connection is open."""
-        return self.session.keepalive.interval
-
-    @ping_interval.setter
-    def ping_interval(self, ping_interval: float | None) -> None:
-        self.session.keepalive.interval = ping_interval
-
-    @property
-    def ping_timeout(self) -> float | None:
-        """Seconds to wait for a sign of life after a keepalive ping."""
-        return self.session.keepalive.timeout
-
-    @ping_timeout.setter
-    def ping_timeout(self, ping_timeout: float | None) -> None:
-        self.session.keepalive.timeout = ping_timeout
-
-    @property
-    def close_timeout(self) -> float | None:
-        """Seconds that closing may take."""
-        return self.session.close_timeout
-
-    @close_timeout.setter
-    def close_timeout(self, close_timeout: float | None) -> None:
-        self.session.close_timeout = close_timeout
-
-    @property
     def local_address(self) -> Any:
         """Local address of the connection, None before there is one."""
         return None if self._transport is None else super().local_address
@@ -258,6 +231,12 @@ class WebSocketCommonProtocol(Connection):
             return self._iterate()
         return self
 
+    async def _iterate(self) -> AsyncIterator[Data]:
+        async for message in super()._iterate():
+            if message is None:  # it is of legacy_recv, and would be for ever
+                return
+            yield message
+
     async def send(  # type: ignore[override]
         self, message: DataLike | Iterable[DataLike] | AsyncIterable[DataLike]
     ) -> None:
@@ -289,11 +268,18 @@ class WebSocketCommonProtocol(Connection):
             ConnectionClosed: if it is closed, or closing: then when it is closed.
             InvalidState: if the opening handshake is not over.
         """
-        if self.protocol.state is CONNECTING:
-            raise InvalidState("WebSocket connection isn't established yet")
+        self._check_established()
         if self.protocol.state is not OPEN:
             await self._wait_for_loss()
             raise self.close_exc
+
+    def _check_established(self) -> None:
+        if self.protocol.state is CONNECTING:
+            raise InvalidState("WebSocket connection isn't established yet")
+
+    async def _clear_to_send(self, control: bool = False, fragment: bool = False) -> None:
+        self._check_established()
+        await super()._clear_to_send(control, fragment)
 
     def connection_closed_exc(self) -> ConnectionClosed:
         """Return the exception that says how the connection ended."""
