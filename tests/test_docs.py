@@ -21,6 +21,7 @@ import pytest
 
 import websockets
 from websockets.asyncio.client import connect
+from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from .conftest import SLOWNESS
@@ -318,6 +319,17 @@ def test_reference_is_complete() -> None:
         if f"{module.__name__}.{name}" not in values and id(getattr(module, name)) not in known
     ]
     assert missing == []
+
+
+# What event loops call, what each side has of its own, and a number for the transport.
+NOT_FOR_USERS = {*dir(asyncio.BufferedProtocol), "data_received", "process_handshake"}
+NOT_FOR_USERS |= {"write_limit_low"}
+
+
+def test_reference_has_the_whole_connection() -> None:
+    public = {name for name in vars(Connection) if not name.startswith("_")}
+    entries = {path.rpartition(".")[2] for path in documented() if ".Connection." in path}
+    assert entries == public - NOT_FOR_USERS | {"__aiter__"}
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated.*:DeprecationWarning")
