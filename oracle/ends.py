@@ -55,7 +55,13 @@ def frame(
         head = struct.pack("!BBQ", first, second | 127, size)
     if not mask:
         return head + data
-    return head + MASK + bytes(byte ^ MASK[i % 4] for i, byte in enumerate(data))
+    return head + MASK + masking(data, MASK)
+
+
+def masking(data: bytes, mask: bytes) -> bytes:
+    """Mask or unmask data (section 5.3)."""
+    repeated = (mask * (len(data) // 4 + 1))[: len(data)]
+    return (int.from_bytes(data) ^ int.from_bytes(repeated)).to_bytes(len(data))
 
 
 def masked(opcode: int, payload: bytes | str = b"", **kwargs: Any) -> bytes:
@@ -193,7 +199,7 @@ class Raw:
             (size,), smallest = struct.unpack("!Q", await self.reader.readexactly(8)), 65536
         mask = await self.reader.readexactly(4) if second & 128 else bytes(4)
         data = await self.reader.readexactly(size)
-        payload = bytes(byte ^ mask[i % 4] for i, byte in enumerate(data))
+        payload = masking(data, mask)
         opcode = first & 15
         words = [NAMES.get(opcode, f"opcode {opcode}")]
         if not first & 128:

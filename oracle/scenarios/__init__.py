@@ -15,6 +15,7 @@ from . import (
     sansio,
     server_handshake,
     servers,
+    streams,
     tasks,
     transports,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "sansio",
     "server_handshake",
     "servers",
+    "streams",
     "tasks",
     "transports",
 ]
