@@ -647,6 +647,9 @@ LIMITS = {
     "second fragment": (
         5, [4, 2], "frame with 2 bytes after reading 4 bytes exceeds limit of 5 bytes",
     ),
+    "behind an empty fragment": (
+        5, [0, 6], "frame with 6 bytes after reading 0 bytes exceeds limit of 5 bytes",
+    ),
     "nothing": (0, [1], "frame with 1 bytes exceeds limit of 0 bytes"),
     "nothing allowed, nothing sent": (0, [0], None),
     "no limit": (None, [70000], None),
@@ -1245,6 +1248,7 @@ def test_extension_without_limit(side):
         (4, [b"\x05a"], 5, "exceeds limit of 4 bytes"),
         (9, [b"\x05a", b"\x05a"], 5, "after reading 5 bytes exceeds limit of 9 bytes"),
         (6, [b"\x04a", b"\x03a"], 3, "after reading 4 bytes exceeds limit of 6 bytes"),
+        (2, [b"\x00a", b"\x03a"], 3, "after reading 0 bytes exceeds limit of 2 bytes"),
         ((None, 4), [b"\x04a", b"\x05a"], 5, None),
         ((20, 4), [b"\x04a", b"\x05a"], 5, None),
     ],

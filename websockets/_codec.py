@@ -511,14 +511,14 @@ class FrameReader:
         if limit is None:
             return
         if length > limit + (limit // EXPANSION_PART + EXPANSION if compressed else 0):
-            raise PayloadTooBig(length, limit, before or None)
+            raise PayloadTooBig(length, limit, before)
 
-    def _get_limit(self) -> tuple[int | None, int]:
+    def _get_limit(self) -> tuple[int | None, int | None]:
         """Return the largest payload that may come next, and what came before if that is why."""
         fragment, message, size = self._max_fragment, self._max_message, self.message_size
         if message is not None and (fragment is None or fragment >= message - size):
-            return message - size, size
-        return fragment, 0
+            return message - size, size if self._message_opcode else None
+        return fragment, None
 
     def _read_payload(self) -> bytes | None:
         """Read and unmask what there is of the payload; return it when it is complete."""
@@ -565,7 +565,7 @@ class FrameReader:
         try:
             payload = self.inflater.inflate(payload, self._fin, limit)
         except PayloadTooBig as exc:
-            if before:
+            if before is not None:
                 exc.set_current_size(before)
             raise
         self._rsv, self._length = 0, len(payload)

@@ -3,7 +3,7 @@
 
 cimport cython
 from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 
 cdef struct Utf8State:
@@ -78,7 +78,7 @@ cdef class FrameReader:
     cdef int _reserve(self, uint64_t needed, uint64_t arrived) except -1
     cdef int _read_header(self) except -1
     cdef int _check_size(self, uint64_t length, bint compressed) except -1
-    cdef bint _get_limit(self, uint64_t* limit, uint64_t* before) noexcept
+    cdef bint _get_limit(self, uint64_t* limit, int64_t* before) noexcept
     cdef object _read_payload(self, bint decode)
     cdef object _inflate(self, bytes payload, bint text, bint decode)
     cdef object _whole_payload(self, bint text, bint decode)

@@ -919,22 +919,27 @@ cdef class FrameReader:
         return True
 
     cdef int _check_size(self, uint64_t length, bint compressed) except -1:
-        cdef uint64_t limit, before
+        cdef uint64_t limit
+        cdef int64_t before
         if not self._get_limit(&limit, &before):
             return 0
         if length > limit + (limit // _EXPANSION_PART + _EXPANSION if compressed else 0):
-            raise PayloadTooBig(length, limit, before or None)
+            raise PayloadTooBig(length, limit, None if before < 0 else before)
         return 0
 
-    cdef bint _get_limit(self, uint64_t* limit, uint64_t* before) noexcept:
-        """Return the largest payload that may come next, and what came before if that is why."""
+    cdef bint _get_limit(self, uint64_t* limit, int64_t* before) noexcept:
+        """Return the largest payload that may come next, and what came before if that is why.
+
+        The latter is -1 if nothing did.
+        """
         cdef uint64_t room
         if self._limit_message:
             room = self._max_message - min(self.message_size, self._max_message)
             if not self._limit_fragment or self._max_fragment >= room:
-                limit[0], before[0] = room, self.message_size
+                limit[0] = room
+                before[0] = <int64_t>self.message_size if self._message_opcode else -1
                 return True
-        limit[0], before[0] = self._max_fragment, 0
+        limit[0], before[0] = self._max_fragment, -1
         return self._limit_fragment
 
     cdef object _read_payload(self, bint decode):
@@ -969,7 +974,8 @@ cdef class FrameReader:
 
     cdef object _inflate(self, bytes payload, bint text, bint decode):
         """Replace the payload of a frame by what was compressed."""
-        cdef uint64_t limit, before
+        cdef uint64_t limit
+        cdef int64_t before
         cdef bint limited = self._get_limit(&limit, &before)
         cdef bytes data
         cdef const uint8_t* source
@@ -977,7 +983,7 @@ cdef class FrameReader:
         try:
             data = self.inflater.inflate(payload, bool(self._fin), limit if limited else None)
         except PayloadTooBig as exc:
-            if before:
+            if before >= 0:
                 exc.set_current_size(before)
             raise
         source, size = <const uint8_t*>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)

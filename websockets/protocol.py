@@ -370,12 +370,7 @@ class Protocol:
             ProtocolError: if a fragmented message is being sent.
             InvalidState: if the connection is not open.
         """
-        if (
-            self.plain is True
-            and fin
-            and type(data) is bytes
-            and len(data) < LARGE_PAYLOAD
-        ):
+        if self.plain is True and fin and type(data) is bytes and len(data) < LARGE_PAYLOAD:
             self.writes.append(encode_frame(1, data, self.masks))
             return
         if self.expect_continuation_frame:
@@ -397,12 +392,7 @@ class Protocol:
             ProtocolError: if a fragmented message is being sent.
             InvalidState: if the connection is not open.
         """
-        if (
-            self.plain is True
-            and fin
-            and type(data) is bytes
-            and len(data) < LARGE_PAYLOAD
-        ):
+        if self.plain is True and fin and type(data) is bytes and len(data) < LARGE_PAYLOAD:
             self.writes.append(encode_frame(2, data, self.masks))
             return
         if self.expect_continuation_frame:
@@ -716,18 +706,19 @@ class Protocol:
 
     def _decode(self, frame: Frame) -> Frame:
         """Undo the extensions, and do the checks that the frame reader had to leave."""
-        size, limit, before = 0, None, 0
+        size, limit = 0, None
+        before: int | None = None
         if frame.opcode < 8:
             size, limit = self.reader.message_size, self.max_fragment_size
             if self.max_message_size is not None:
                 room = self.max_message_size - size
                 if limit is None or room <= limit:
-                    limit, before = room, size
+                    limit, before = room, size if frame.opcode is CONT else None
         try:
             for extension in reversed(self._extensions):
                 frame = extension.decode(frame, max_size=limit)
         except PayloadTooBig as exc:
-            if before:
+            if before is not None:
                 exc.set_current_size(before)
             raise
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
@@ -736,7 +727,7 @@ class Protocol:
         if frame.opcode >= 8:
             return frame
         if limit is not None and len(frame.data) > limit:
-            raise PayloadTooBig(len(frame.data), limit, before or None)
+            raise PayloadTooBig(len(frame.data), limit, before)
         self.reader.message_size = 0 if frame.fin else size + len(frame.data)
         if frame.opcode is TEXT:
             self._text = Utf8Validator()
