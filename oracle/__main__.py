@@ -116,8 +116,8 @@ class Player:
 
     def __init__(self, package: str, python: str, scenarios: list[str]) -> None:
         self.name = package
-        self.output = tempfile.TemporaryFile("w+")
-        self.errors = tempfile.TemporaryFile("w+")
+        self.output = tempfile.TemporaryFile("w+", encoding="utf-8")
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")
         environment = {name: value for name, value in os.environ.items() if is_neutral(name)}
         self.process = subprocess.Popen(
             [os.path.abspath(python), "-P", "-X", "utf8", str(HERE / "play.py"), *scenarios],
