@@ -11,6 +11,12 @@ from websockets.extensions.permessage_deflate import (
     ServerPerMessageDeflateFactory,
 )
 from websockets.frames import Frame
+from websockets.headers import (
+    parse_connection,
+    parse_extension,
+    parse_subprotocol,
+    parse_upgrade,
+)
 from websockets.http11 import Request
 from websockets.protocol import CLIENT, SERVER, Protocol, Side
 from websockets.server import ServerProtocol
@@ -297,3 +303,37 @@ def responses_by_chance(s: Scenario) -> None:
         protocol.receive_eof()
         s.note(f"{seed}", protocol.state, *protocol.events_received())
         s.note("exception", protocol.handshake_exc)
+
+
+@scenario
+def header_values_by_chance(s: Scenario) -> None:
+    """A thousand values of headers, most of them malformed, for each function that parses one."""
+    for parse in (parse_connection, parse_upgrade, parse_extension, parse_subprotocol):
+        chance = random.Random(parse.__name__)
+        for _ in range(1000):
+            text = "".join(chance.choices('ab12,,;;==  \t""/\\()', k=chance.randrange(12)))
+            try:
+                s.note(f"{parse.__name__} {text!r}", parse(text))
+            except Exception as exc:
+                s.note(f"{parse.__name__} {text!r}", exc)
+
+
+@scenario
+def uris_by_chance(s: Scenario) -> None:
+    """A thousand good URIs."""
+    chance = random.Random("uris")
+    # What is encoded already in an IRI is encoded again by one of the packages.
+    uri_tails = ["", "/", "/a/b", "/a%20b", "/;p=1", "//", "/a:b@c", "?", "/?a=b&c", "/?%C3%A9/?b"]
+    iri_tails = ["/é/ü", "/a?é", "/é?a=b&c"]
+    for _ in range(1000):
+        text = chance.choice(["ws", "wss", "WS", "Wss"]) + "://"
+        text += chance.choice(["", "", "user:pass@", "u%20:p%3A:@", "user:@"])
+        text += chance.choice(["localhost", "Example.COM", "127.0.0.1", "[::1]", "a-b.c"])
+        text += chance.choice(["", "", ":80", ":443", ":8080", ":65535"])
+        text += chance.choice(uri_tails if "%" in text else uri_tails + iri_tails)
+        try:
+            uri = parse_uri(text)
+        except Exception as exc:
+            s.note(text, exc)
+        else:
+            s.note(text, uri, uri.resource_name, uri.user_info)
