@@ -86,9 +86,9 @@ class Drawing:
             f'<rect x="{box.x:g}" y="{box.y:g}" width="{box.width:g}" height="{box.height:g}" '
             f'rx="{radius}" fill="{fill}" stroke="{outline}" stroke-width="1.3"/>'
         )
-        lines = [(box.title, "bold", SANS, 13.0)] if box.title else []
-        lines += [(line, "normal", MONO, 11.5) for line in box.code]
-        lines += [(line, "normal", SANS, 11.5) for line in box.notes]
+        lines = [(box.title, "bold", SANS, 13.5)] if box.title else []
+        lines += [(line, "normal", MONO, 12.5) for line in box.code]
+        lines += [(line, "normal", SANS, 12.0) for line in box.notes]
         y = box.y + (box.height - 16 * len(lines)) / 2 + 12
         for line, weight, family, size in lines:
             self.elements.append(
@@ -135,6 +135,13 @@ class Step:
     label: Label
     side: str = "both"
 
+    @property
+    def text(self) -> Label:
+        """The label; where it has no words, they are those of the step."""
+        label = self.label
+        lines = label.lines or (*self.inputs, *((f"/ {self.output}",) if self.output else ()))
+        return Label(label.x, label.y, lines, label.anchor)
+
     def written_by(self, side: str) -> list[str]:
         """What a side writes, client's or server's."""
         written = self.output.split(", ") if self.output else []
@@ -159,9 +166,7 @@ class Machine:
         for box in self.states.values():
             drawing.box(box)
         for step in self.steps:
-            label = step.label
-            lines = label.lines or (*step.inputs, *((f"/ {step.output}",) if step.output else ()))
-            drawing.label(Label(label.x, label.y, lines, label.anchor))
+            drawing.label(step.text)
         for label in self.labels:
             drawing.label(label, 13, "bold")
         return drawing.text()
@@ -173,13 +178,13 @@ def state(x: float, y: float, title: str, *notes: str, end: bool = False) -> Box
 
 CLOSING_STATES = {
     "open": state(30, 190, "open", "state OPEN"),
-    "asked": state(340, 190, "asked", "state CLOSING", "close frame sent"),
-    "shaken": state(620, 50, "shaken", "state CLOSING", "both close frames"),
-    "failed": state(620, 330, "failed", "state CLOSING", "hears nothing"),
-    "given up": state(620, 480, "given up", "state OPEN", "hears nothing"),
-    "closed well": state(900, 50, "closed", "sent and received", end=True),
-    "closed, sent": state(900, 330, "closed", "sent, none received", end=True),
-    "closed, silent": state(900, 480, "closed", "neither", end=True),
+    "asked": state(290, 190, "asked", "state CLOSING", "close frame sent"),
+    "shaken": state(545, 50, "shaken", "state CLOSING", "both close frames"),
+    "failed": state(545, 330, "failed", "state CLOSING", "hears nothing"),
+    "given up": state(545, 480, "given up", "state OPEN", "hears nothing"),
+    "closed well": state(800, 50, "closed", "sent and received", end=True),
+    "closed, sent": state(800, 330, "closed", "sent, none received", end=True),
+    "closed, silent": state(800, 480, "closed", "neither", end=True),
 }
 
 
@@ -189,8 +194,8 @@ def place(x: float, y: float, anchor: str = "start", lines: tuple[str, ...] = ()
 
 CLOSING = Machine(
     "States of an open connection, from open to closed",
-    1080,
-    650,
+    980,
+    640,
     CLOSING_STATES,
     (
         Step(
@@ -198,47 +203,47 @@ CLOSING = Machine(
             "asked",
             ("send_close()",),
             "close",
-            ((180, 227), (340, 227)),
-            place(258, 203, "middle"),
+            ((180, 227), (290, 227)),
+            place(235, 203, "middle"),
         ),
         Step(
             "open",
             "shaken",
             ("close frame",),
             "close, FIN by server",
-            ((105, 190), (105, 75), (620, 75)),
-            place(360, 54, "middle"),
+            ((105, 190), (105, 75), (545, 75)),
+            place(325, 54, "middle"),
         ),
         Step(
             "asked",
             "shaken",
             ("close frame",),
             "FIN by server",
-            ((415, 190), (415, 105), (620, 105)),
-            place(424, 124),
+            ((365, 190), (365, 105), (545, 105)),
+            place(374, 124),
         ),
         Step(
             "asked",
             "failed",
             ("bad frame", "fail(1011)", "fail(1006)"),
             "FIN by server",
-            ((415, 264), (415, 352), (620, 352)),
-            place(424, 293),
+            ((365, 264), (365, 352), (545, 352)),
+            place(374, 293),
         ),
         Step(
             "asked",
             "closed, sent",
             ("end of stream",),
             "FIN",
-            ((490, 227), (975, 227), (975, 330)),
-            place(640, 205),
+            ((440, 227), (875, 227), (875, 330)),
+            place(560, 205),
         ),
         Step(
             "open",
             "failed",
             ("bad frame", "fail(1011)"),
             "close, FIN by server",
-            ((135, 264), (135, 385), (620, 385)),
+            ((135, 264), (135, 385), (545, 385)),
             place(146, 342),
         ),
         Step(
@@ -246,7 +251,7 @@ CLOSING = Machine(
             "given up",
             ("fail(1006)",),
             "FIN by server",
-            ((95, 264), (95, 517), (620, 517)),
+            ((95, 264), (95, 517), (545, 517)),
             place(146, 495),
         ),
         Step(
@@ -254,7 +259,7 @@ CLOSING = Machine(
             "closed, silent",
             ("end of stream",),
             "FIN",
-            ((55, 264), (55, 610), (975, 610), (975, 554)),
+            ((55, 264), (55, 610), (875, 610), (875, 554)),
             place(146, 588),
         ),
         Step(
@@ -262,8 +267,8 @@ CLOSING = Machine(
             "failed",
             ("send_close()", "fail(1011)"),
             "close",
-            ((695, 480), (695, 404)),
-            place(704, 428, lines=("client: send_close(),", "fail(1011)", "/ close")),
+            ((620, 480), (620, 404)),
+            place(629, 428, lines=("client: send_close(),", "fail(1011)", "/ close")),
             side="client",
         ),
         Step(
@@ -271,24 +276,24 @@ CLOSING = Machine(
             "closed well",
             ("end of stream",),
             "FIN by client",
-            ((770, 87), (900, 87)),
-            place(835, 47, "middle", ("end of stream", "/ FIN by client")),
+            ((695, 87), (800, 87)),
+            place(748, 47, "middle", ("end of stream", "/ FIN by client")),
         ),
         Step(
             "failed",
             "closed, sent",
             ("end of stream",),
             "FIN by client",
-            ((770, 367), (900, 367)),
-            place(835, 327, "middle", ("end of stream", "/ FIN by client")),
+            ((695, 367), (800, 367)),
+            place(748, 327, "middle", ("end of stream", "/ FIN by client")),
         ),
         Step(
             "given up",
             "closed, silent",
             ("end of stream",),
             "FIN by client",
-            ((770, 517), (900, 517)),
-            place(835, 477, "middle", ("end of stream", "/ FIN by client")),
+            ((695, 517), (800, 517)),
+            place(748, 477, "middle", ("end of stream", "/ FIN by client")),
         ),
     ),
 )
@@ -582,9 +587,9 @@ class Arrow:
     dashed: bool = False
 
 
-WIDE = 270
-IN, MIDDLE, OUT = 120, 450, 780
-FLOW_WIDTH, FLOW_HEIGHT = 1270, 1160
+WIDE = 222
+IN, MIDDLE, OUT = 96, 376, 656
+FLOW_WIDTH, FLOW_HEIGHT = 1080, 1160
 # Middles of the columns.
 UP, ACROSS, DOWN = IN + WIDE / 2, MIDDLE + WIDE / 2, OUT + WIDE / 2
 
@@ -607,12 +612,13 @@ FLOW_BOXES = (
         "Session.read",
         "FrameReader.read_messages",
         "Protocol.read_frame",
+        "Connection._settle",
     ),
     Box(
         "buffer",
         IN,
         470,
-        185,
+        150,
         80,
         "unfinished",
         ("FrameReader",),
@@ -666,7 +672,6 @@ FLOW_BOXES = (
         "Protocol.recv_frame",
         "Session.acknowledge",
         "Connection._act",
-        "Connection._settle",
     ),
     # Sending, from the application down
     code(
@@ -718,7 +723,7 @@ FLOW_BOXES = (
         940,
         WIDE,
         70,
-        "write buffer of the transport",
+        "transport's write buffer",
         notes=("what the kernel does not take:", "up to write_limit + a message"),
     ),
     Box("outside", OUT, 1060, WIDE, 40, "kernel: send buffer"),
@@ -729,39 +734,39 @@ FLOW_ARROWS = (
     Arrow(((UP, 1060), (UP, 980)), ("recv(2), or the transport",), (UP + 8, 1024)),
     Arrow(((UP, 920), (UP, 845))),
     Arrow(((UP, 790), (UP, 690)), ("borrowed, not copied",), (UP + 8, 744)),
-    Arrow(((IN + 90, 600), (IN + 90, 550))),
-    Arrow(((IN + 90, 470), (IN + 90, 415))),
-    Arrow(((IN + 230, 600), (IN + 230, 415)), ("whole", "messages"), (IN + 238, 500)),
+    Arrow(((IN + 70, 600), (IN + 70, 550))),
+    Arrow(((IN + 70, 470), (IN + 70, 415))),
+    Arrow(((IN + 185, 600), (IN + 185, 415)), ("whole", "messages"), (IN + 192, 500)),
     Arrow(((UP, 345), (UP, 295))),
     Arrow(((UP, 215), (UP, 165)), ("in the same callback",), (UP + 8, 195)),
     Arrow(((IN + WIDE, 645), (MIDDLE, 645)), ("control", "frames"), (IN + WIDE + 6, 619)),
     Arrow(((ACROSS, 600), (ACROSS, 415)), ("pong",), (ACROSS + 8, 510)),
     Arrow(
-        ((IN, 380), (95, 380), (95, 950), (IN, 950)),
-        ("queue full:", "reading", "is paused"),
-        (88, 660),
+        ((IN, 380), (72, 380), (72, 950), (IN, 950)),
+        ("queue", "full:", "reading", "is", "paused"),
+        (65, 660),
         "end",
         dashed=True,
     ),
     # What goes on by itself
     Arrow(
-        ((MIDDLE + WIDE, 255), (750, 255), (750, 490), (OUT, 490)),
+        ((MIDDLE + WIDE, 255), (632, 255), (632, 490), (OUT, 490)),
         ("ping",),
         (MIDDLE + WIDE + 3, 248),
     ),
     Arrow(
-        ((MIDDLE + WIDE, 645), (750, 645), (750, 518), (OUT, 518)),
+        ((MIDDLE + WIDE, 645), (632, 645), (632, 518), (OUT, 518)),
         ("pong,", "close"),
         (MIDDLE + WIDE + 6, 665),
     ),
     # Sending
     Arrow(((DOWN, 165), (DOWN, 215))),
-    Arrow(((DOWN, 270), (DOWN, 335)), ("encoded, compressed, masked",), (DOWN + 8, 308)),
+    Arrow(((DOWN, 270), (DOWN, 335)), ("encoded,", "compressed, masked"), (DOWN + 8, 298)),
     Arrow(((DOWN, 405), (DOWN, 470))),
     Arrow(
-        ((OUT + WIDE, 370), (1075, 370), (1075, 642), (OUT + WIDE, 642)),
+        ((OUT + WIDE, 370), (896, 370), (896, 642), (OUT + WIDE, 642)),
         ("one", "frame"),
-        (1082, 500),
+        (902, 500),
     ),
     Arrow(((DOWN, 540), (DOWN, 615))),
     Arrow(((DOWN, 670), (DOWN, 715))),
@@ -769,15 +774,15 @@ FLOW_ARROWS = (
     Arrow(((DOWN, 885), (DOWN, 940))),
     Arrow(((DOWN, 1010), (DOWN, 1060))),
     Arrow(
-        ((OUT, 857), (750, 857), (750, 1080), (OUT, 1080)),
+        ((OUT, 857), (632, 857), (632, 1080), (OUT, 1080)),
         ("send(2), while the", "write buffer is empty"),
-        (742, 960),
+        (624, 960),
         "end",
     ),
     Arrow(
-        ((OUT + WIDE, 975), (1140, 975), (1140, 242), (OUT + WIDE, 242)),
+        ((OUT + WIDE, 975), (950, 975), (950, 242), (OUT + WIDE, 242)),
         ("write buffer full:", "senders wait,", "pongs are held"),
-        (1148, 700),
+        (958, 700),
         dashed=True,
     ),
 )
@@ -789,13 +794,13 @@ def draw_flow() -> str:
         drawing.label(Label(x, 40, (heading,), "middle"), 16, "bold")
     for arrow in FLOW_ARROWS:
         drawing.arrow(arrow.points, arrow.dashed)
-        drawing.label(Label(*arrow.at, arrow.lines, arrow.anchor), 11.5)
+        drawing.label(Label(*arrow.at, arrow.lines, arrow.anchor))
     for box in FLOW_BOXES:
         drawing.box(box)
     for place_in_row, (kind, meaning) in enumerate(
         [("public", "public method"), ("private", "private"), ("buffer", "buffer")]
     ):
-        x = MIDDLE - 35 + 125 * place_in_row
+        x = MIDDLE - 60 + 135 * place_in_row
         drawing.box(Box(kind, x, 1120, 18, 14, ""))
         drawing.label(Label(x + 25, 1132, (meaning,)))
     return drawing.text()
