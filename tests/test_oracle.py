@@ -5,6 +5,7 @@ The scenarios themselves are played by `make oracle`, which needs the released l
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from oracle.__main__ import Listed, find_scenarios, judge, read_differences
 from oracle.scenario import Scenario, describe
 from websockets.exceptions import ConnectionClosedError
 from websockets.frames import Close
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the oracle runs on Linux")
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "differences.md"
 
