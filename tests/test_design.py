@@ -20,7 +20,7 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -36,7 +36,7 @@ from websockets.client import ClientProtocol
 from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidState
 from websockets.extensions.base import Extension
 from websockets.extensions.deflate import PerMessageDeflate, set_zlib_module
-from websockets.frames import OK_CLOSE_CODES
+from websockets.frames import OK_CLOSE_CODES, Frame
 from websockets.http11 import Request
 from websockets.protocol import Protocol, Side, State
 from websockets.server import ServerProtocol
@@ -935,7 +935,9 @@ SIDES = pytest.mark.parametrize("side", [Side.CLIENT, Side.SERVER], ids=["client
 
 def written_frames(protocol: Protocol) -> list[str]:
     names = {TEXT: "text", CLOSE: "close", PING: "ping", PONG: "pong"}
-    return [names[data[0] & 15] if data else "FIN" for data in protocol.data_to_send()]
+    written = [names[data[0] & 15] if data else "FIN" for data in protocol.data_to_send()]
+    events = cast("list[Frame]", protocol.events_received())
+    return written + ["delivered" for event in events if event.opcode == TEXT]
 
 
 def closing_state(protocol: Protocol) -> str:
