@@ -6,13 +6,14 @@ import ast
 import asyncio
 import importlib
 import inspect
+import logging
 import pkgutil
 import re
 import socket
 import sys
 import textwrap
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,20 @@ def free_port() -> int:
     return port
 
 
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """Undo what the code on a page does to loggers, which outlives it."""
+    names = ("", "websockets", "websockets.client", "websockets.server")
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(x.level, x.handlers[:], x.filters[:], x.propagate) for x in loggers]
+    yield
+    for logger, (level, handlers, filters, propagate) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.handlers[:], logger.filters[:] = handlers, filters
+        logger.propagate = propagate
+
+
+@pytest.mark.usefixtures("logging_as_before")
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks_of(page)], ids=name_of)
 def test_code_runs_and_prints_what_it_says(
     page: Path,
