@@ -86,6 +86,16 @@ async def test_leaving_the_context_closes_with_1000_whatever_was_raised() -> Non
     assert codes == [1000]
 
 
+async def test_the_context_may_be_entered_again() -> None:
+    async with serving() as (_, uri):
+        connecting = connect(uri)
+        async with connecting as first:
+            assert connecting.protocol is first
+        assert connecting.protocol is first
+        async with connecting as second:
+            assert connecting.protocol is second is not first
+
+
 async def test_iteration_connects_again() -> None:
     async with serving() as (_, uri):
         count = 0
@@ -153,6 +163,7 @@ async def test_what_is_sent() -> None:
         (b"", InvalidMessage),
         (b"HTTP/1.1 101 x\r\n\r\n", InvalidUpgrade),
         (b"HTTP/1.1 302 Moved\r\n\r\n", InvalidHeader),
+        (b"HTTP/1.1 302 Moved\r\nLocation: /a\r\nLocation: /b\r\n\r\n", InvalidHeader),
         (redirect("http://example.com/"), InvalidURI),
         (redirect("/again"), SecurityError),
         (redirect("ws://example.com/", 300), InvalidStatusCode),

@@ -18,7 +18,7 @@ from websockets.exceptions import (
     ProtocolError,
 )
 from websockets.legacy.protocol import WebSocketCommonProtocol
-from websockets.protocol import CLIENT, State
+from websockets.protocol import State
 
 from ..helpers import (
     BINARY,
@@ -28,6 +28,7 @@ from ..helpers import (
     PONG,
     TEXT,
     RawPeer,
+    client_frame,
     shrink_buffers,
     stalled,
     turns,
@@ -38,7 +39,7 @@ from ..helpers import (
 
 class Client(WebSocketCommonProtocol):
     is_client = True
-    side = CLIENT
+    side = "client"
 
 
 class Server(WebSocketCommonProtocol):
@@ -286,6 +287,16 @@ async def test_legacy_recv_returns_none_at_the_end() -> None:
         await protocol.send("too late")
 
 
+async def test_iteration_with_legacy_recv_ends() -> None:
+    with pytest.warns(DeprecationWarning, match="legacy_recv is deprecated"):
+        protocol = Server(legacy_recv=True)
+    left, right = tcp_pair()
+    await attach(protocol, left)
+    right.sendall(client_frame(TEXT, b"one") + client_frame(TEXT, b"two"))
+    right.close()
+    assert [message async for message in protocol] == ["one", "two"]
+
+
 # Sending
 
 
@@ -335,6 +346,9 @@ async def test_before_it_is_connected() -> None:
     assert not protocol.messages
     with pytest.raises(InvalidState, match="isn't established yet"):
         await protocol.ensure_open()
+    for sending in (protocol.send("x"), protocol.send(["x"]), protocol.ping(), protocol.pong()):
+        with pytest.raises(InvalidState, match="isn't established yet"):
+            await within(sending)
     with pytest.warns(DeprecationWarning, match=r"use remote_address\[0\] instead of host"):
         assert protocol.host == "example.com"
     with pytest.warns(DeprecationWarning, match=r"use remote_address\[1\] instead of port"):

@@ -264,7 +264,27 @@ async def test_process_request_that_is_no_coroutine_function() -> None:
             assert (await answer(server)).status == 204
 
 
-@pytest.mark.parametrize("result", [ValueError("oops"), (200, {}, "text"), (200,), "nonsense"])
+async def test_process_request_answers_without_a_body() -> None:
+    async def process_request(path: str, headers: Headers) -> Any:
+        return 404, {"X-Reason": "none"}
+
+    async with serving(process_request=process_request) as server:
+        response, content = await body(server)
+        assert (response.status, content) == (404, b"")
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        ValueError("oops"),
+        # 17.4 takes these for errors of the connection, and closes it without a word.
+        ConnectionRefusedError("oops, the database"),
+        TimeoutError("oops, the database"),
+        (200, {}, "text"),
+        (200,),
+        "nonsense",
+    ],
+)
 async def test_process_request_fails(result: Any, caplog: pytest.LogCaptureFixture) -> None:
     async def process_request(path: str, headers: Headers) -> Any:
         if isinstance(result, Exception):
@@ -275,6 +295,37 @@ async def test_process_request_fails(result: Any, caplog: pytest.LogCaptureFixtu
         response, content = await body(server)
         assert response.status == 500
         assert b"oops" not in content
+    assert "opening handshake failed" in caplog.text
+
+
+async def test_process_request_fails_when_nobody_is_there(caplog: pytest.LogCaptureFixture) -> None:
+    async def process_request(path: str, headers: Headers) -> None:
+        await gone
+        raise ValueError("oops")
+
+    async with serving(process_request=process_request) as server:
+        gone = asyncio.get_running_loop().create_future()
+        _, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
+        writer.write(request_bytes(port_of(server)))
+        await until(lambda: any(hasattr(ws, "path") and ws.path for ws in server.websockets))
+        (ws,) = server.websockets
+        writer.close()
+        await within(ws.wait_closed())
+        gone.set_result(None)
+        await until(lambda: not server.websockets)
+    assert "opening handshake failed" in caplog.text
+
+
+async def test_a_subclass_fails_before_it_has_read_the_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Custom(WebSocketServerProtocol):
+        async def read_http_request(self) -> tuple[str, Headers]:
+            raise LookupError
+
+    async with serving(create_protocol=Custom) as server:
+        response, _ = await body(server)
+        assert response.status == 500
     assert "opening handshake failed" in caplog.text
 
 

@@ -18,11 +18,11 @@ from ..client import (
     backoff,
 )
 from ..datastructures import Headers, HeadersLike
-from ..exceptions import InvalidHeader, InvalidStatus
+from ..exceptions import InvalidStatus
 from ..extensions.base import ClientExtensionFactory
 from ..extensions.permessage_deflate import apply_compression, enable_client_permessage_deflate
+from ..headers import get_single
 from ..http11 import USER_AGENT
-from ..protocol import CLIENT, Side
 from ..redirect import MAX_REDIRECTS
 from ..typing import LoggerLike, Origin, Subprotocol
 from ..uri import WebSocketURI, parse_uri
@@ -52,7 +52,7 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
     """
 
     is_client: ClassVar[bool] = True
-    side: ClassVar[Side] = CLIENT
+    side: ClassVar[str] = "client"
 
     def __init__(
         self,
@@ -106,9 +106,7 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
             status, headers = exc.response.status_code, exc.response.headers
             if status not in (301, 302, 303, 307, 308):
                 raise InvalidStatusCode(status, headers) from exc
-            if "Location" not in headers:
-                raise InvalidHeader("Location") from exc
-            raise RedirectHandshake(headers["Location"]) from exc
+            raise RedirectHandshake(get_single(headers, "Location")) from exc
         finally:
             if self.request is not None:
                 self.request_headers = self.request.headers
@@ -235,11 +233,8 @@ class Connect(modern_connect):
             )
 
         self.factory = factory
-
-    @property
-    def protocol(self) -> WebSocketClientProtocol:
-        """Connection of the context manager, or of the iteration."""
-        return cast(WebSocketClientProtocol, self.connection)
+        #: Connection of the context manager, or of the iteration; the last one.
+        self.protocol: WebSocketClientProtocol
 
     async def __await_impl__(self) -> WebSocketClientProtocol:
         # For subclasses that define __await__, such as websockets_proxy's.
@@ -256,14 +251,18 @@ class Connect(modern_connect):
             extra_headers=headers,
         )
 
+    async def __aenter__(self) -> WebSocketClientProtocol:
+        self.protocol = await self
+        return self.protocol
+
     async def __aexit__(
         self,
         exc_type: type[BaseException] | None,
         exc_value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        # Whether something was raised or not.
-        await super().__aexit__(None, None, None)
+        # With code 1000, whether something was raised or not.
+        await self.protocol.close()
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         if not isinstance(exc, RedirectHandshake):
@@ -283,7 +282,6 @@ class Connect(modern_connect):
     if TYPE_CHECKING:
 
         def __await__(self) -> Generator[Any, None, WebSocketClientProtocol]: ...
-        async def __aenter__(self) -> WebSocketClientProtocol: ...
         def __aiter__(self) -> AsyncIterator[WebSocketClientProtocol]: ...
 
 

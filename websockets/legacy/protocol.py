@@ -232,8 +232,9 @@ class WebSocketCommonProtocol(Connection):
         return self
 
     async def _iterate(self) -> AsyncIterator[Data]:
-        async for message in super()._iterate():
-            if message is None:  # it is of legacy_recv, and would be for ever
+        messages: AsyncIterator[Data | None] = super()._iterate()
+        async for message in messages:
+            if message is None:  # of legacy_recv: it is closed, and would be for ever
                 return
             yield message
 

@@ -13,14 +13,14 @@ from typing import Any, ClassVar, cast
 
 from ..asyncio.server import Server
 from ..datastructures import Headers, HeadersLike
-from ..exceptions import ConnectionClosed
+from ..exceptions import ConnectionClosed, InvalidHandshake
 from ..extensions.base import Extension, ServerExtensionFactory
 from ..extensions.permessage_deflate import apply_compression, enable_server_permessage_deflate
 from ..frames import CloseCode
 from ..headers import get_subprotocols, validate_subprotocols
 from ..http11 import SERVER as SERVER_HEADER
 from ..http11 import Request, Response
-from ..protocol import CONNECTING, SERVER, Side
+from ..protocol import CONNECTING
 from ..server import ServerProtocol, check_request, get_date
 from ..typing import LoggerLike, Origin, StatusLike, Subprotocol
 from .exceptions import AbortHandshake
@@ -38,8 +38,8 @@ __all__ = [
 
 HeadersLikeOrCallable = HeadersLike | Callable[[str, Headers], HeadersLike]
 
-#: What ``process_request`` may return: status, headers and body.
-HTTPResponse = tuple[StatusLike, HeadersLike, bytes]
+#: What ``process_request`` may return: status, headers and, if there is one, body.
+HTTPResponse = tuple[StatusLike, HeadersLike] | tuple[StatusLike, HeadersLike, bytes]
 
 ProcessRequest = Callable[[str, Headers], Awaitable[HTTPResponse | None]]
 SelectSubprotocol = Callable[[Sequence[Subprotocol], Sequence[Subprotocol]], Subprotocol]
@@ -69,7 +69,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
     """
 
     is_client: ClassVar[bool] = False
-    side: ClassVar[Side] = SERVER
+    side: ClassVar[str] = "server"
     protocol: ServerProtocol
 
     def __init__(
@@ -131,22 +131,23 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
     async def handler(self) -> None:
         """Do the opening handshake, run the handler, and close the connection."""
         try:
+            deadline = asyncio.timeout(self.open_timeout)
             try:
-                async with asyncio.timeout(self.open_timeout):
+                async with deadline:
                     await self.handshake(
                         origins=self.origins,
                         available_extensions=self.available_extensions,
                         available_subprotocols=self.available_subprotocols,
                         extra_headers=self.extra_headers,
                     )
-            except (TimeoutError, ConnectionError):
-                self._transport.abort()
-                return
             except asyncio.CancelledError:
                 self._transport.abort()
                 raise
             except Exception as exc:
-                await self._reject(exc)
+                if deadline.expired():
+                    self._transport.abort()
+                else:
+                    await self._reject(exc)
                 return
             try:
                 await self.ws_handler(self)
@@ -290,7 +291,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
         if not self.ws_server.is_serving():
             early = http.HTTPStatus.SERVICE_UNAVAILABLE, [], b"Server is shutting down.\n"
         if early is not None:
-            status, early_headers, body = early
+            status, early_headers, body = early if len(early) > 2 else (*early, b"")
             if not isinstance(body, bytes):
                 raise TypeError(f"expected a body of bytes, got {type(body).__name__}")
             raise AbortHandshake(status, Headers(early_headers), body)
@@ -335,10 +336,15 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
                 headers.setdefault("Connection", "close")
                 self.protocol.handshake_exc = exc
                 response = Response(exc.status.value, exc.status.phrase, headers, body)
-            else:
-                assert self.request is not None
+            elif self.request is not None:
                 response = self.protocol.refuse(self.request, exc)
+            else:  # a subclass has not waited for it
+                self.logger.error("opening handshake failed", exc_info=True)
+                response = self.protocol.reject_failure()
             self._respond(response)
+        elif not isinstance(exc, (InvalidHandshake, ConnectionError)):
+            # Nobody is there to be answered.
+            self.logger.error("opening handshake failed", exc_info=True)
         await self.wait_closed()
 
     # What servers call
@@ -446,6 +452,8 @@ class Serve:
             validate_subprotocols(subprotocols)
         extensions = apply_compression(compression, extensions, enable_server_permessage_deflate)
         secure = kwargs.get("ssl") is not None
+        if secure:
+            kwargs.setdefault("ssl_handshake_timeout", open_timeout)
         self.ws_server = WebSocketServer(logger)
         factory = functools.partial(
             create_protocol or WebSocketServerProtocol,
