@@ -531,7 +531,12 @@ async def test_process_at_a_terminal(how):
     loop = asyncio.get_running_loop()
     ours, its = os.openpty()
     async with serving(echo) as server:
-        process = await start(uri_of(server), stdin=its, stdout=its, stderr=its)
+        # Where these tests run in the background, a shell has had them ignore it.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            process = await start(uri_of(server), stdin=its, stdout=its, stderr=its)
+        finally:
+            signal.signal(signal.SIGINT, before)
         os.close(its)
         shown = ""
 
