@@ -298,22 +298,26 @@ async def test_process_request_fails(result: Any, caplog: pytest.LogCaptureFixtu
     assert "opening handshake failed" in caplog.text
 
 
-async def test_process_request_fails_when_nobody_is_there(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("fails", [False, True])
+async def test_the_client_goes_during_process_request(
+    fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     async def process_request(path: str, headers: Headers) -> None:
         await gone
-        raise ValueError("oops")
+        if fails:
+            raise ValueError("oops")
 
     async with serving(process_request=process_request) as server:
         gone = asyncio.get_running_loop().create_future()
-        _, writer = await asyncio.open_connection("127.0.0.1", port_of(server))
-        writer.write(request_bytes(port_of(server)))
-        await until(lambda: any(hasattr(ws, "path") and ws.path for ws in server.websockets))
+        async with raw_socket(server) as peer:
+            await peer.send(request_bytes(port_of(server)))
+            await until(lambda: any(ws.path for ws in server.websockets))
         (ws,) = server.websockets
-        writer.close()
         await within(ws.wait_closed())
         gone.set_result(None)
         await until(lambda: not server.websockets)
-    assert "opening handshake failed" in caplog.text
+    errors = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert [record.message for record in errors] == ["opening handshake failed"] * fails
 
 
 async def test_a_subclass_fails_before_it_has_read_the_request(

@@ -318,6 +318,8 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
 
     def _respond(self, response: Response) -> None:
         """Send the response to the handshake request, and open the connection if it is 101."""
+        if self.closed:
+            raise ConnectionError("connection closed")
         response.headers.setdefault("Date", get_date())
         if self.server_header is not None:
             response.headers.setdefault("Server", self.server_header)
