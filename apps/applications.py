@@ -9,7 +9,7 @@ WebSocket, from its sdist.
 
 A script passes when all of its checks do. Of an application's own tests, all must pass that pass
 with the released package; with neither do those that need a network, for example. What the released
-package did is kept, and not run again unless the versions or the script have changed.
+package did is kept, and not run again unless the versions, the script or this file have changed.
 """
 
 from __future__ import annotations
@@ -416,6 +416,7 @@ class Workshop:
             what.name: digest(
                 (self.directory / "installed").read_text(),
                 repr(what),
+                HERE / "applications.py",
                 *what.files,
             )
             for what in self.application.runs
