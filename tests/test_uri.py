@@ -97,7 +97,6 @@ def test_invalid(uri: str, msg: str) -> None:
         parse_uri(uri)
     assert raised.value.uri == uri
     assert raised.value.msg == msg
-    assert str(raised.value) == f"{uri} isn't a valid URI: {msg}"
 
 
 def test_invalid_internationalized_name() -> None:

@@ -27,6 +27,7 @@ Every exception can be pickled, and is formatted when it is printed, not when it
 
 from __future__ import annotations
 
+import re
 import warnings
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,20 @@ def printable(text: str) -> str:
         text: the text.
     """
     return text.translate(_ESCAPES)
+
+
+# The user information of a URL, from the colon on (RFC 3986 section 3.2.1).
+_hide_password = re.compile(r"(//[^/?#:]*):[^/?#]*@").sub
+
+
+def without_password(url: str) -> str:
+    """
+    Return a URL as it may be shown: logs are read by more people than know its password.
+
+    Args:
+        url: the URL, valid or not.
+    """
+    return _hide_password(r"\1:***@", url)
 
 
 class WebSocketException(Exception):
@@ -165,6 +180,8 @@ class InvalidURI(WebSocketException):
     """
     The URI cannot be connected to (RFC 6455 section 3).
 
+    Its text does not show the password; ``uri`` is as it was given.
+
     Args:
         uri: the URI.
         msg: what is wrong with it.
@@ -176,12 +193,14 @@ class InvalidURI(WebSocketException):
         super().__init__(uri, msg)
 
     def __str__(self) -> str:
-        return f"{self.uri} isn't a valid URI: {self.msg}"
+        return f"{without_password(self.uri)} isn't a valid URI: {self.msg}"
 
 
 class InvalidProxy(WebSocketException):
     """
     The address of the proxy cannot be used.
+
+    Its text does not show the password; ``proxy`` is as it was given.
 
     Args:
         proxy: the proxy's URI.
@@ -194,7 +213,7 @@ class InvalidProxy(WebSocketException):
         super().__init__(proxy, msg)
 
     def __str__(self) -> str:
-        return f"{self.proxy} isn't a valid proxy: {self.msg}"
+        return f"{without_password(self.proxy)} isn't a valid proxy: {self.msg}"
 
 
 class InvalidHandshake(WebSocketException):

@@ -277,6 +277,19 @@ async def test_with_a_socket() -> None:
         assert await path_of(connect(one.uri + "/from", sock=None)) == "/to"
 
 
+async def test_no_password_is_shown() -> None:
+    """A relative Location keeps the user information, and errors are logged."""
+    async with site({"/from": "/to", "/bad": "/to#there"}) as one:
+        uri = one.uri.replace("//", "//me:secret@")
+        sock = socket.create_connection(("127.0.0.1", one.port))
+        for path, kwargs, error in (
+            ("/from", {"sock": sock}, ValueError),
+            ("/bad", {}, InvalidURI),
+        ):
+            with pytest.raises(error, match=r"//me:\*\*\*@"):
+                await within(connect(uri + path, **kwargs).__aenter__())
+
+
 @pytest.mark.parametrize("names", [["host"], ["port"], ["host", "port"]])
 async def test_with_host_or_port(names: list[str]) -> None:
     async with site() as two, site({"/from": "/to", "/else": two.uri + "/to"}) as one:

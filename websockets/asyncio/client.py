@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 from ..client import ClientProtocol, add_reason, backoff
 from ..client import process_exception as process_exception
 from ..datastructures import Headers, HeadersLike
-from ..exceptions import SecurityError
+from ..exceptions import SecurityError, without_password
 from ..extensions.base import ClientExtensionFactory
 from ..extensions.permessage_deflate import apply_compression, enable_client_permessage_deflate
 from ..headers import validate_subprotocols
@@ -371,20 +371,21 @@ class connect:
         if uri is None:
             return exc
         ws_uri = parse_uri(uri)
+        shown = without_password(uri)
         # What was meant to be encrypted stays so.
         if self.ws_uri.secure and not ws_uri.secure:
-            return SecurityError(f"cannot follow redirect to non-secure URI {uri}")
+            return SecurityError(f"cannot follow redirect to non-secure URI {shown}")
         kwargs = self.create_connection_kwargs
         if kwargs.get("sock") is not None:
-            return ValueError(f"cannot follow redirect to {uri} with a preexisting socket")
+            return ValueError(f"cannot follow redirect to {shown} with a preexisting socket")
         if not is_same_origin(self.ws_uri, ws_uri):
             if kwargs.get("unix"):
                 return ValueError(
-                    f"cannot follow cross-origin redirect to {uri} with a Unix socket"
+                    f"cannot follow cross-origin redirect to {shown} with a Unix socket"
                 )
             if kwargs.get("host") is not None or kwargs.get("port") is not None:
                 return ValueError(
-                    f"cannot follow cross-origin redirect to {uri} with an explicit host or port"
+                    f"cannot follow cross-origin redirect to {shown} with an explicit host or port"
                 )
         return uri
 
