@@ -491,6 +491,12 @@ async def _(scene: Scene) -> Any:
     return scene.start(scene.ws.wait_closed())
 
 
+@ending("application calls `protocol.fail(1006)` (server)", wait)
+async def _(scene: Scene) -> Any:
+    scene.ws.protocol.fail(1006)
+    return scene.start(scene.ws.wait_closed())
+
+
 @ending("application aborts or closes the transport")
 async def _(scene: Scene) -> None:
     if scene.peer.is_client:
