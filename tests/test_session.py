@@ -1035,6 +1035,17 @@ def test_keepalive_is_turned_off():
     assert clock.session.next_deadline() is None
 
 
+def test_keepalive_is_turned_off_and_on():
+    clock = Clock(ping_interval=20, ping_timeout=20)
+    clock.run(20)
+    clock.session.keepalive.interval = None
+    clock.pong(21)
+    clock.session.keepalive.interval = 20
+    clock.run(59)
+    # The pong that came meanwhile is one.
+    assert clock.log[:2] == [("ping", 20), ("ping", 40)]
+
+
 def test_keepalive_is_changed():
     clock = Clock(ping_interval=20, ping_timeout=20)
     clock.session.keepalive.interval = 50

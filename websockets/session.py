@@ -251,8 +251,8 @@ class Keepalive:
 
     def answered(self, now: float) -> None:
         """Note that the ping that is out was answered."""
+        self.ping = None
         if self.interval is not None and self.deadline is not None:
-            self.ping = None
             self.deadline = max(now, self._sent + self.interval)
 
     def expire(
