@@ -250,6 +250,16 @@ async def test_redirects(status: int) -> None:
             assert ws.path == "/x"
 
 
+async def test_subclasses_allow_fewer_redirects() -> None:
+    class Impatient(connect):
+        MAX_REDIRECTS_ALLOWED = 2
+
+    async with answering(redirect("/again")) as (uri, requests):
+        with pytest.raises(SecurityError, match="more than 2 redirects"):
+            await Impatient(uri)
+        assert len(requests) == 2
+
+
 async def test_credentials_stay_with_their_origin() -> None:
     refused = b"HTTP/1.1 404 Not Found\r\n\r\n"
     async with (

@@ -408,6 +408,9 @@ class connect:
         self._redirected = None
         self._is_elsewhere = False
 
+    def _max_attempts(self) -> int:
+        return MAX_REDIRECTS
+
     async def _attempt(self) -> ClientConnection | None:
         """Connect once; return the connection, or None to try again, a redirect being followed."""
         connection = await self.open_tcp_connection()
@@ -446,11 +449,12 @@ class connect:
         self._forget_redirects()
         try:
             async with asyncio.timeout(self.open_timeout) as deadline:
-                for _ in range(MAX_REDIRECTS):
+                limit = self._max_attempts()
+                for _ in range(limit):
                     connection = await self._attempt()
                     if connection is not None:
                         return connection
-                raise SecurityError(f"more than {MAX_REDIRECTS} redirects")
+                raise SecurityError(f"more than {limit} redirects")
         except TimeoutError as exc:
             # TCP has its own patience; its error says so.
             if not deadline.expired():

@@ -159,6 +159,7 @@ class Connect(modern_connect):
         TimeoutError: if it takes too long.
     """
 
+    # Attempts to connect, redirects being followed.
     MAX_REDIRECTS_ALLOWED = MAX_REDIRECTS
 
     # Seconds between attempts to connect, for iteration.
@@ -239,6 +240,9 @@ class Connect(modern_connect):
     async def __await_impl__(self) -> WebSocketClientProtocol:
         # For subclasses that define __await__, such as websockets_proxy's.
         return cast(WebSocketClientProtocol, await self.connect())
+
+    def _max_attempts(self) -> int:
+        return self.MAX_REDIRECTS_ALLOWED
 
     async def _handshake(
         self, connection: WebSocketClientProtocol, headers: HeadersLike | None
