@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,7 +27,7 @@ from websockets.legacy.exceptions import InvalidStatusCode, RedirectHandshake
 from websockets.legacy.server import WebSocketServer, WebSocketServerProtocol, serve
 from websockets.uri import parse_uri
 
-from ..helpers import port_of, raw_server, turns, within
+from ..helpers import port_of, raw_server, turns, until, within
 
 
 async def echo(ws: WebSocketServerProtocol) -> None:
@@ -94,6 +96,18 @@ async def test_the_context_may_be_entered_again() -> None:
         assert connecting.protocol is first
         async with connecting as second:
             assert connecting.protocol is second is not first
+
+
+async def test_a_connection_that_is_over_is_freed_at_once() -> None:
+    async with serving() as (_, uri):
+        gc.disable()
+        try:
+            async with connect(uri) as ws:
+                alive = weakref.ref(ws)
+            del ws
+            await until(lambda: alive() is None)
+        finally:
+            gc.enable()
 
 
 async def test_iteration_connects_again() -> None:

@@ -195,6 +195,7 @@ class Connect(modern_connect):
         warn_of_loop(kwargs.pop("loop", None), stacklevel=3)
         legacy_recv = kwargs.pop("legacy_recv", False)
         extensions = apply_compression(compression, extensions, enable_client_permessage_deflate)
+        kind = type(self)  # not the instance: it would refer to itself, and keep its connection
         super().__init__(
             uri,
             subprotocols=subprotocols,
@@ -205,16 +206,17 @@ class Connect(modern_connect):
             process_exception=lambda exc: None,
             open_timeout=open_timeout,
             reconnect_delays=lambda: backoff(
-                self.BACKOFF_INITIAL, self.BACKOFF_MIN, self.BACKOFF_MAX, self.BACKOFF_FACTOR
+                kind.BACKOFF_INITIAL, kind.BACKOFF_MIN, kind.BACKOFF_MAX, kind.BACKOFF_FACTOR
             ),
             logger=logger,
             **kwargs,
         )
         create_protocol = create_protocol or WebSocketClientProtocol
+        logger = self.logger
 
         def factory(ws_uri: WebSocketURI) -> Any:
             return create_protocol(
-                logger=self.logger,
+                logger=logger,
                 origin=origin,
                 extensions=extensions,
                 subprotocols=subprotocols,
