@@ -333,6 +333,19 @@ async def test_a_subclass_fails_before_it_has_read_the_request(
     assert "opening handshake failed" in caplog.text
 
 
+async def test_all_is_logged_by_the_logger_that_was_given(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with (
+        serving(logger=logging.getLogger("mine")) as server,
+        connect(f"ws://127.0.0.1:{port_of(server)}/", logger=logging.getLogger("mine")) as ws,
+    ):
+        await ws.send("x")
+        await ws.recv()
+    assert {record.name for record in caplog.records} - {"asyncio"} == {"mine"}
+
+
 async def test_abort_handshake() -> None:
     async def process_request(path: str, headers: Headers) -> Any:
         raise AbortHandshake(402, Headers(), b"pay")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from ..asyncio.client import ClientConnection
 from ..asyncio.client import connect as modern_connect
+from ..asyncio.server import SILENT
 from ..client import (
     BACKOFF_FACTOR,
     BACKOFF_INITIAL_DELAY,
@@ -118,14 +119,15 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         headers: Headers, available_extensions: Sequence[ClientExtensionFactory] | None
     ) -> list[Any]:
         """Check the extensions that the server accepted; return them."""
-        return ClientProtocol(NOWHERE, extensions=available_extensions).process_extensions(headers)
+        protocol = ClientProtocol(NOWHERE, extensions=available_extensions, logger=SILENT)
+        return protocol.process_extensions(headers)
 
     @staticmethod
     def process_subprotocol(
         headers: Headers, available_subprotocols: Sequence[Subprotocol] | None
     ) -> Subprotocol | None:
         """Check the subprotocol that the server selected; return it."""
-        protocol = ClientProtocol(NOWHERE, subprotocols=available_subprotocols)
+        protocol = ClientProtocol(NOWHERE, subprotocols=available_subprotocols, logger=SILENT)
         return protocol.process_subprotocol(headers)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, cast
 
-from ..asyncio.server import Server
+from ..asyncio.server import SILENT, Server
 from ..datastructures import Headers, HeadersLike
 from ..exceptions import ConnectionClosed, InvalidHandshake
 from ..extensions.base import Extension, ServerExtensionFactory
@@ -220,14 +220,15 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
         Raises:
             InvalidOrigin: if it is not acceptable.
         """
-        return ServerProtocol(origins=origins).process_origin(headers)
+        return ServerProtocol(origins=origins, logger=SILENT).process_origin(headers)
 
     @staticmethod
     def process_extensions(
         headers: Headers, available_extensions: Sequence[ServerExtensionFactory] | None
     ) -> tuple[str | None, list[Extension]]:
         """Negotiate extensions; return the response's header, and the extensions."""
-        return ServerProtocol(extensions=available_extensions).process_extensions(headers)
+        protocol = ServerProtocol(extensions=available_extensions, logger=SILENT)
+        return protocol.process_extensions(headers)
 
     def process_subprotocol(
         self, headers: Headers, available_subprotocols: Sequence[Subprotocol] | None
@@ -320,12 +321,15 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
         """Send the response to the handshake request, and open the connection if it is 101."""
         if self.closed:
             raise ConnectionError("connection closed")
-        response.headers.setdefault("Date", get_date())
-        if self.server_header is not None:
-            response.headers.setdefault("Server", self.server_header)
+        self._sign(response.headers)
         self.response, self.response_headers = response, response.headers
         self.protocol.send_response(response)
         self._transmit()
+
+    def _sign(self, headers: Headers) -> None:
+        headers.setdefault("Date", get_date())
+        if self.server_header is not None:
+            headers.setdefault("Server", self.server_header)
 
     async def _reject(self, exc: Exception) -> None:
         """Send the response to a request that is not accepted, then close the connection."""
@@ -333,6 +337,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
             self.protocol.accept_called = True  # for the log: it is a rejection
             if isinstance(exc, AbortHandshake):
                 headers, body = exc.headers, exc.body
+                self._sign(headers)
                 headers.setdefault("Content-Length", str(len(body)))
                 headers.setdefault("Content-Type", "text/plain")
                 headers.setdefault("Connection", "close")
