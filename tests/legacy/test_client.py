@@ -333,3 +333,22 @@ async def test_cancelling_connect_leaves_nothing_behind() -> None:
 
 async def _connect(uri: str) -> WebSocketClientProtocol:
     return await connect(uri)
+
+
+async def test_subclasses_that_have_an_await_of_their_own() -> None:
+    """As websockets_proxy does, which connects a socket first."""
+
+    class Late(Connect):
+        def __init__(self, uri: str) -> None:
+            self.late = uri
+
+        def __await__(self) -> Any:
+            return self.begin().__await__()
+
+        async def begin(self) -> WebSocketClientProtocol:
+            super().__init__(self.late)
+            return await self.__await_impl__()
+
+    async with serving() as (_, uri), Late(uri) as ws:
+        await ws.send("x")
+        assert await ws.recv() == "x"

@@ -23,6 +23,7 @@ from websockets.legacy.exceptions import AbortHandshake
 from websockets.legacy.server import (
     WebSocketServer,
     WebSocketServerProtocol,
+    accept_path,
     broadcast,
     serve,
     unix_serve,
@@ -31,6 +32,7 @@ from websockets.legacy.server import (
 from ..helpers import (
     CLOSE,
     TEXT,
+    TLS,
     RawResponse,
     noise,
     port_of,
@@ -626,3 +628,38 @@ async def test_connection_closed_error_of_another_connection(
     async with serving(handler) as server, raw_client(server) as peer:
         assert (await peer.recv_frame()).close[0] == 1011
     assert "connection handler failed" in caplog.text
+
+
+async def test_tls(tls: TLS) -> None:
+    async with serving(ssl=tls.server) as server:
+        uri = f"wss://localhost:{port_of(server)}/"
+        async with connect(uri, ssl=tls.client, host="127.0.0.1") as ws:
+            await ws.send("x")
+            assert await ws.recv() == "x"
+            with pytest.warns(DeprecationWarning, match="don't use secure"):
+                assert ws.secure
+
+
+async def test_origin() -> None:
+    origins = []
+
+    async def handler(ws: WebSocketServerProtocol) -> None:
+        origins.append(ws.origin)
+
+    async with serving(handler) as server:
+        await answer(server, headers={"Origin": "http://a"})
+        await until(lambda: origins == ["http://a"])
+
+
+async def test_cancelling_the_handshake() -> None:
+    async with serving() as server, raw_socket(server) as peer:
+        await until(lambda: server.websockets)
+        (ws,) = server.websockets
+        await turns()  # it begins
+        ws.handler_task.cancel()
+        await within(peer.expect_eof())
+        await until(lambda: not server.websockets)
+
+
+def test_handlers_without_a_signature() -> None:
+    assert accept_path(min, stacklevel=1) is min
