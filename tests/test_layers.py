@@ -36,7 +36,7 @@ LAYERS = [
     {"routing", "session"},
     {"asyncio", "sync", "trio"},
     {"legacy", "cli"},
-    {"__main__"},
+    {"__main__", "auth"},
 ]
 
 # Wheels hold no Cython: there, the compiled modules cannot be read.
@@ -47,8 +47,8 @@ with_sources = pytest.mark.skipif(
 # A runtime waits in its own way; the others do not know it.
 RUNTIMES = {"asyncio", "sync", "trio", "legacy"}
 
-# What runs on one of them.
-PROGRAMS = {"cli", "__main__"}
+# What runs on one of them, or leads there.
+PROGRAMS = {"auth", "cli", "__main__"}
 
 # Whoever imports one of these waits, or lets another wait.
 WAITING = {

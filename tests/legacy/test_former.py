@@ -10,6 +10,10 @@ import pytest
 
 from websockets.datastructures import Headers
 from websockets.former import FORMER
+from websockets.legacy.auth import (
+    BasicAuthWebSocketServerProtocol,
+    basic_auth_protocol_factory,
+)
 from websockets.legacy.exceptions import AbortHandshake, InvalidStatusCode, RedirectHandshake
 
 NAMES = [(module, name) for module, names in FORMER.items() for name in names]
@@ -80,3 +84,11 @@ def test_exceptions() -> None:
     assert (invalid.status_code, invalid.headers) == (404, headers)
     redirect = RedirectHandshake("ws://example.com/")
     assert (str(redirect), redirect.uri) == ("redirect to ws://example.com/", "ws://example.com/")
+
+
+def test_former_module() -> None:
+    sys.modules.pop("websockets.auth", None)
+    with pytest.warns(DeprecationWarning, match=r"websockets\.auth, an alias .*, is deprecated"):
+        auth = importlib.import_module("websockets.auth")
+    assert auth.basic_auth_protocol_factory is basic_auth_protocol_factory
+    assert auth.BasicAuthWebSocketServerProtocol is BasicAuthWebSocketServerProtocol
