@@ -104,14 +104,7 @@ echo: setup
 # Once on each codec: which one is used is settled at import; and without delivery on arrival. All
 # runs are made, even if one fails.
 test: setup
-	@failed=; for codec in $(CODECS); do \
-	  echo "== WEBSOCKETS_CODEC=$$codec"; \
-	  WEBSOCKETS_CODEC=$$codec $(PY) -m pytest $(ARGS) || failed="$$failed $$codec"; \
-	done; \
-	echo "== WEBSOCKETS_DIRECT_DELIVERY=0"; \
-	WEBSOCKETS_DIRECT_DELIVERY=0 $(PY) -m pytest $(or $(ARGS),tests/asyncio) \
-	|| failed="$$failed direct-delivery-off"; \
-	if [ -n "$$failed" ]; then echo "the tests failed on:$$failed"; exit 1; fi
+	$(PY) tools/run_tests.py $(CODECS:%=--codec %) $(ARGS)
 
 test-all:
 	@failed=; for version in 3.11 3.12 3.13; do \

@@ -663,3 +663,13 @@ async def test_cancelling_the_handshake() -> None:
 
 def test_handlers_without_a_signature() -> None:
     assert accept_path(min, stacklevel=1) is min
+
+
+async def test_requests_in_pieces() -> None:
+    async with serving(idle) as server, raw_socket(server) as peer:
+        data = request_bytes(port_of(server))
+        await peer.send(data[:20])
+        await turns()
+        await peer.send(data[20:])
+        head = await within(peer.read_until(b"\r\n\r\n"))
+        assert RawResponse.from_bytes(head).status == 101
