@@ -1,7 +1,7 @@
 """Run the tests in every configuration that must pass, side by side: they wait more than they work.
 
-Each codec has a run of its own, as the one in use is settled at import. One more run has delivery on
-arrival switched off. All go to their end, even if one fails. The first is shown as it goes; the
+Each codec has a run of its own, as the one in use is settled at import. One more run has delivery
+on arrival switched off. All go to their end, even if one fails. The first is shown as it goes; the
 others, when those before them have ended.
 
     python tools/run_tests.py [--codec CODEC]... [pytest's arguments]
