@@ -70,7 +70,7 @@ def main() -> None:
     ]
     failed = []
     with contextlib.ExitStack() as stack:
-        runs = []
+        runs: list[tuple[Configuration, subprocess.Popen[bytes], IO[bytes] | None]] = []
         for configuration in configurations:
             log = stack.enter_context(tempfile.TemporaryFile()) if runs else None
             process = stack.enter_context(start(configuration, arguments, log))
