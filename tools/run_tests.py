@@ -72,7 +72,9 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         runs: list[tuple[Configuration, subprocess.Popen[bytes], IO[bytes] | None]] = []
         for configuration in configurations:
-            log = stack.enter_context(tempfile.TemporaryFile()) if runs else None
+            log: IO[bytes] | None = None
+            if runs:
+                log = stack.enter_context(tempfile.TemporaryFile())
             process = stack.enter_context(start(configuration, arguments, log))
             stack.callback(process.terminate)
             runs.append((configuration, process, log))
