@@ -257,7 +257,7 @@ class TestAccepted:
 
     @pytest.mark.parametrize("status", [100, 102, 103])
     def test_interim_responses(self, status: int) -> None:
-        """RFC 9110 section 15.2: any number may come first; 17.4 takes them for refusals."""
+        """RFC 9110 section 15.2: they come before; 17.4 takes them for refusals."""
         protocol = connecting()
         interim = b"HTTP/1.1 %d Wait\r\nLink: x\r\n\r\n" % status
         protocol.receive_data(interim)

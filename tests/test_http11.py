@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from websockets import http11
 from websockets.datastructures import Headers
-from websockets.exceptions import SecurityError
+from websockets.exceptions import SecurityError, TooManyHeaders
 from websockets.http11 import (
     PARSE_ERRORS,
     SERVER,
@@ -285,7 +286,7 @@ class TestResponses:
             (b"HTTP/1.1 101 Switching Protocols", 101, "Switching Protocols"),
             (b"HTTP/1.1 204 ", 204, ""),
             (b"HTTP/1.1 304 a\tb", 304, "a\tb"),
-            (b"HTTP/1.1 100 \xe9", 100, "\xe9"),
+            (b"HTTP/1.1 204 \xe9", 204, "\xe9"),
             # RFC 9110 section 2.5.
             (b"HTTP/1.2 101 x", 101, "x"),
         ],
@@ -324,7 +325,7 @@ class TestResponses:
         assert type(raised.value) is ValueError
         assert str(raised.value) == escaped(text)
 
-    @pytest.mark.parametrize("status", [100, 101, 103, 204, 304])
+    @pytest.mark.parametrize("status", [101, 204, 304])
     def test_no_body(self, status: int, cut: Cut) -> None:
         """RFC 9112 section 6.3, point 1."""
         data = b"HTTP/1.1 %d x\r\nContent-Length: 4\r\n\r\nrest" % status
@@ -424,15 +425,26 @@ class TestResponses:
         assert type(raised.value) is exc_type
         assert str(raised.value) == text
 
-    def test_responses_in_a_row(self) -> None:
-        parser = ResponseParser()
-        parser.feed(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + CHUNKED + b"1\r\na\r\n0\r\n")
-        assert parser.parse() == response(103, "Early Hints", ("Link", "x"))
-        assert parser.parse() is None
-        parser.feed(b"\r\nHTTP/1.1 101 x\r\n\r\nrest")
-        assert parser.parse() == response(200, "OK", ("Transfer-Encoding", "chunked"), body=b"a")
-        assert parser.parse() == response(101, "x")
-        assert parser.take_rest() == b"rest"
+    @pytest.mark.parametrize("status", [100, 102, 103, 199])
+    def test_interim_responses(self, status: int, cut: Cut) -> None:
+        """RFC 9110 section 15.2; RFC 9112 section 6.3, point 1: none has a body."""
+        interim = b"HTTP/1.1 %d x\r\nLink: y\r\nContent-Length: 4\r\n\r\n" % status
+        expected = response(200, "OK", ("Content-Length", "1"), body=b"a")
+        for count in 0, 1, 2, http11.MAX_INTERIM_RESPONSES:
+            data = cut(interim * count + OK + b"Content-Length: 1\r\n\r\narest")
+            assert run(ResponseParser(), data) == (expected, b"rest")
+        with pytest.raises(SecurityError, match="^expected no more than 32 interim responses$"):
+            run(ResponseParser(), cut(interim * (count + 1)))
+
+    def test_header_lines_of_interim_responses(self) -> None:
+        """The limit is for each."""
+        lines = b"A: b\r\n" * http11.MAX_NUM_HEADERS
+        data = b"HTTP/1.1 103 x\r\n" + lines + b"\r\n" + OK + lines + b"\r\n"
+        message, _ = run(ResponseParser(), [data], eof=True)
+        assert isinstance(message, Response)
+        assert message.headers.count_lines() == http11.MAX_NUM_HEADERS
+        with pytest.raises(TooManyHeaders):
+            run(ResponseParser(), [data.replace(lines, lines + b"A: b\r\n", 1)])
 
 
 MESSAGES = [

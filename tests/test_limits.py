@@ -767,10 +767,18 @@ def test_response_body(row: Row) -> None:
 
 @checks("interim responses")
 def test_interim_responses(row: Row) -> None:
-    assert row.is_none
-    exc = answer(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 10_000 + OK + b"Content-Length: 0\r\n\r\n")
-    assert isinstance(exc, InvalidStatus)
-    assert exc.response.status_code == 200
+    assert row.number == http11.MAX_INTERIM_RESPONSES
+    interim = b"HTTP/1.1 103 Early Hints\r\n\r\n" * row.number
+    assert isinstance(answer(interim + OK + b"Content-Length: 0\r\n\r\n"), InvalidStatus)
+    exc = answer(interim + interim)
+    assert type(exc) is InvalidMessage
+    assert type(exc.__cause__) is SecurityError
+    assert Tunnel(parse_proxy("http://p:1"), "example.com", 443).receive_data(
+        interim + OK + b"\r\n"
+    )
+    with pytest.raises(InvalidProxyMessage) as raised:
+        Tunnel(parse_proxy("http://p:1"), "example.com", 443).receive_data(interim + interim)
+    assert type(raised.value.__cause__) is SecurityError
 
 
 @checks("bytes behind a request that is not answered yet")

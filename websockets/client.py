@@ -218,28 +218,24 @@ class ClientProtocol(Protocol):
     def receive_handshake(self) -> None:
         parser = self.handshake_parser
         assert isinstance(parser, ResponseParser)
-        while True:
-            try:
-                response = parser.parse()
-            except StatusLineTooLong as exc:
-                self._fail_handshake(exc)
-                return
-            except PARSE_ERRORS as exc:
-                invalid = InvalidMessage("did not receive a valid HTTP response")
-                invalid.__cause__ = exc
-                self._fail_handshake(invalid)
-                return
-            if response is None:
-                return
-            if self.debug:
-                self.logger.debug("< HTTP/1.1 %d %s", response.status_code, response.reason_phrase)
-                for key, value in response.headers.raw_items():
-                    self.logger.debug("< %s: %s", key, value)
-                if response.body:
-                    self.logger.debug("< [body] (%d bytes)", len(response.body))
-            # RFC 9110 section 15.2: interim responses, of which 101 is none, may come first.
-            if response.status_code >= 200 or response.status_code == 101:
-                break
+        try:
+            response = parser.parse()
+        except StatusLineTooLong as exc:
+            self._fail_handshake(exc)
+            return
+        except PARSE_ERRORS as exc:
+            invalid = InvalidMessage("did not receive a valid HTTP response")
+            invalid.__cause__ = exc
+            self._fail_handshake(invalid)
+            return
+        if response is None:
+            return
+        if self.debug:
+            self.logger.debug("< HTTP/1.1 %d %s", response.status_code, response.reason_phrase)
+            for key, value in response.headers.raw_items():
+                self.logger.debug("< %s: %s", key, value)
+            if response.body:
+                self.logger.debug("< [body] (%d bytes)", len(response.body))
         self.events.append(response)
         try:
             self.process_response(response)

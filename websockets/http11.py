@@ -44,6 +44,9 @@ MAX_LINE_LENGTH = read_integer("WEBSOCKETS_MAX_LINE_LENGTH", 8192)
 #: Largest body of a response in bytes.
 MAX_BODY_SIZE = read_integer("WEBSOCKETS_MAX_BODY_SIZE", 2**20)
 
+#: Most interim responses before the final one.
+MAX_INTERIM_RESPONSES = 32
+
 #: What the parsers raise for input that is not a valid message.
 PARSE_ERRORS = (EOFError, SecurityError, ValueError, MultipleValuesError, NotImplementedError)
 
@@ -177,6 +180,14 @@ class Response:
 def is_bodiless(status_code: int) -> bool:
     """Tell whether responses with a status end with their headers (RFC 9112 section 6.3)."""
     return status_code < 200 or status_code in (204, 304)
+
+
+def is_interim(status_code: int) -> bool:
+    """Tell whether the final response is still to come (RFC 9110 section 15.2).
+
+    101 is final here: what follows is no HTTP any more (section 15.2.2).
+    """
+    return status_code < 200 and status_code != 101
 
 
 class _Parser:
@@ -392,10 +403,9 @@ def _split_request_line(match: re.Match[str]) -> tuple[str, str, str]:
 
 class ResponseParser(_Parser):
     """
-    Parses responses on the client's side, with their bodies.
+    Parses one response on the client's side, with its body.
 
-    After a response, :meth:`parse` goes on with the next: interim responses come before the final
-    one (RFC 9110 section 15.2).
+    Interim responses come before it, and are skipped.
 
     Args:
         from_proxy: whether it is a proxy that responds, to CONNECT. It may speak HTTP/1.0, too.
@@ -403,16 +413,13 @@ class ResponseParser(_Parser):
             the tunnel (RFC 9112 section 6.3), and what it adds when it refuses is not needed.
     """
 
-    __slots__ = ("_body", "_from_proxy", "_left", "_line", "_read_body", "_trailers")
+    __slots__ = ("_body", "_from_proxy", "_interim", "_left", "_line", "_read_body", "_trailers")
 
     def __init__(self, *, from_proxy: bool = False) -> None:
         super().__init__()
         self._from_proxy = from_proxy
-        self._reset()
-
-    def _reset(self) -> None:
+        self._interim = 0
         self._line: tuple[int, str] | None = None
-        self._headers = Headers()
         # Once the head is complete: what reads the body, and tells whether it is complete.
         self._read_body: Callable[[], bool] | None = None
         self._body = bytearray()
@@ -434,27 +441,35 @@ class ResponseParser(_Parser):
             MultipleValuesError: if the header that tells the body's length is repeated.
             NotImplementedError: if it has a transfer coding other than chunked.
         """
-        if self._line is None:
-            try:
-                line = self._read_line(StatusLineTooLong)
-            except EOFError as exc:
-                raise EOFError("connection closed while reading HTTP status line") from exc
-            if line is None:
-                return None
-            self._line = _parse_status_line(line, self._from_proxy)
-        status_code, reason_phrase = self._line
-        if self._read_body is None:
+        while self._read_body is None:
+            if self._line is None:
+                try:
+                    line = self._read_line(StatusLineTooLong)
+                except EOFError as exc:
+                    raise EOFError("connection closed while reading HTTP status line") from exc
+                if line is None:
+                    return None
+                self._line = _parse_status_line(line, self._from_proxy)
             try:
                 if not self._read_fields(self._headers):
                     return None
             except EOFError as exc:
                 raise EOFError("connection closed while reading HTTP headers") from exc
-            self._read_body = self._choose_body(status_code)
+            if is_interim(self._line[0]):
+                self._skip_interim()
+            else:
+                self._read_body = self._choose_body(self._line[0])
         if not self._read_body():
             return None
-        response = Response(status_code, reason_phrase, self._headers, bytes(self._body))
-        self._reset()
-        return response
+        assert self._line is not None
+        return Response(*self._line, self._headers, bytes(self._body))
+
+    def _skip_interim(self) -> None:
+        self._interim += 1
+        if self._interim > MAX_INTERIM_RESPONSES:
+            raise SecurityError(f"expected no more than {MAX_INTERIM_RESPONSES} interim responses")
+        self._line = None
+        self._headers = Headers()
 
     def _choose_body(self, status_code: int) -> Callable[[], bool]:
         """Tell how the body is delimited (RFC 9112 section 6.3)."""

@@ -162,18 +162,12 @@ class Tunnel:
             self._parser.feed(data)
         else:
             self._parser.feed_eof()
-        while True:
-            try:
-                response = self._parser.parse()
-            except PARSE_ERRORS as exc:
-                raise InvalidProxyMessage(
-                    "did not receive a valid HTTP response from proxy"
-                ) from exc
-            if response is None:
-                return False
-            # RFC 9110 section 15.2: interim responses may come first.
-            if response.status_code >= 200 or response.status_code == 101:
-                break
+        try:
+            response = self._parser.parse()
+        except PARSE_ERRORS as exc:
+            raise InvalidProxyMessage("did not receive a valid HTTP response from proxy") from exc
+        if response is None:
+            return False
         if not 200 <= response.status_code < 300:
             raise InvalidProxyStatus(response)
         # The client speaks first, be it TLS or a handshake: this is not from the server. To take it
