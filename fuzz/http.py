@@ -32,8 +32,18 @@ __all__ = ["one_input", "seeds"]
 
 # The defaults, and limits small enough for the search to find what is beyond them.
 LIMITS: tuple[dict[str, Any], ...] = (
-    {"MAX_LINE_LENGTH": 8192, "MAX_NUM_HEADERS": 128, "MAX_BODY_SIZE": 1 << 20},
-    {"MAX_LINE_LENGTH": 64, "MAX_NUM_HEADERS": 4, "MAX_BODY_SIZE": 48},
+    {
+        "MAX_LINE_LENGTH": 8192,
+        "MAX_NUM_HEADERS": 128,
+        "MAX_BODY_SIZE": 1 << 20,
+        "MAX_INTERIM_RESPONSES": 32,
+    },
+    {
+        "MAX_LINE_LENGTH": 64,
+        "MAX_NUM_HEADERS": 4,
+        "MAX_BODY_SIZE": 48,
+        "MAX_INTERIM_RESPONSES": 2,
+    },
 )
 
 # Parsers of header fields, and what builds a field of what they return.
@@ -48,6 +58,8 @@ FIELDS: tuple[tuple[Callable[[str], Any], Callable[[Any], str]], ...] = (
 is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 is_value = re.compile(r"[\t\x20-\x7e\x80-\xff]*").fullmatch
 is_later = re.compile(r"\bHTTP/1\.[2-9]\b")
+# RFC 9110 section 15.2; 101 is followed by another protocol.
+is_interim = re.compile(rb"HTTP/1\.\d 1(?!01)\d\d ").match
 is_visible = re.compile(r"[\x21-\x7e]+").fullmatch
 
 
@@ -83,7 +95,7 @@ def check_response(cursor: Cursor) -> None:
         return
     assert isinstance(message, Response)
     check_head(head, f"HTTP/1.1 {message.status_code} {message.reason_phrase}", message.headers)
-    assert 100 <= message.status_code <= 599
+    assert message.status_code == 101 or 200 <= message.status_code <= 599
     assert is_value(message.reason_phrase)
     assert len(message.body) <= http11.MAX_BODY_SIZE
     assert not message.body or message.status_code not in (101, 204, 304)
@@ -126,7 +138,17 @@ def check_message(
             assert is_value(value)
             assert value == value.strip(" \t")
             assert len(name) + 1 + len(value) + 2 <= http11.MAX_LINE_LENGTH
-    return message, data[: data.index(b"\r\n\r\n") + 4]
+        return message, head_of_message(data)
+
+
+def head_of_message(data: bytes) -> bytes:
+    """Return the lines up to the first empty one, but for interim responses."""
+    count = 0
+    while is_interim(data):
+        _, _, data = data.partition(b"\r\n\r\n")
+        count += 1
+    assert count <= http11.MAX_INTERIM_RESPONSES
+    return data[: data.index(b"\r\n\r\n") + 4]
 
 
 def read(
@@ -240,6 +262,7 @@ def seeds() -> dict[str, bytes]:
     responses = {
         "handshake": RESPONSE,
         "interim": b"HTTP/1.1 100 Continue\r\n\r\n" + RESPONSE,
+        "interims": b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 3 + RESPONSE,
         "length": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello rest",
         "lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
         "until-eof": b"HTTP/1.1 404 \r\n\r\nnot found",
