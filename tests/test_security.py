@@ -34,6 +34,7 @@ from websockets.exceptions import (
     InvalidHandshake,
     InvalidHeader,
     InvalidMessage,
+    InvalidProxy,
     InvalidProxyMessage,
     InvalidStatus,
     InvalidURI,
@@ -46,6 +47,8 @@ from websockets.extensions.deflate import PerMessageDeflate, set_zlib_module
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, RequestParser, Response, ResponseParser
 from websockets.protocol import Protocol, Side, State
+from websockets.proxy import parse_proxy
+from websockets.redirect import redirect_target
 from websockets.server import ServerProtocol
 from websockets.typing import ExtensionName
 from websockets.uri import parse_uri
@@ -1382,6 +1385,50 @@ class TestRedirects:
     async def test_several(self) -> None:
         with pytest.raises(InvalidHeader, match="^invalid Location header: multiple values$"):
             await self.follow("/to\r\nLocation: /from")
+
+
+class TestPasswordsInTexts:
+    """Passwords in what is logged when a URL is not valid: 17.4 has them in the texts."""
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "//user:secret@[::1",
+            "//user:secret@host:port/",
+            "//user:secret@h\u2100st/",
+            "//user:secr\u2100et@host/",
+            # What must be encoded is not, so that the host seems to end before.
+            "//user:secret/@host/",
+            "//user:secret?@host/",
+            "//user:secret#@host/",
+            "//user:sec/ret@host:80/path",
+            "//user:sec'ret/@host/",
+            "//user:sec\"'ret/@host/",
+            "//user:1secret/@host/",
+        ],
+    )
+    def test_texts(self, text: str) -> None:
+        def follow() -> None:
+            refusal = InvalidStatus(Response(302, "Found", Headers(Location=text)))
+            parse_uri(str(redirect_target("ws://example.com/", refusal)))
+
+        calls = [lambda: parse_uri(f"ws:{text}"), lambda: parse_proxy(f"http:{text}"), follow]
+        # In HTTP, characters are those of ISO-8859-1.
+        for call in calls if text.isascii() else calls[:2]:
+            with pytest.raises((InvalidURI, InvalidProxy)) as raised:
+                call()
+            assert "//user:***@" in str(raised.value)
+            exc: BaseException | None = raised.value
+            while exc is not None:
+                assert "sec" not in str(exc)
+                assert "ret" not in str(exc)
+                exc = exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
+
+    def test_what_has_no_password_is_shown(self) -> None:
+        for text in ("ws://host:port/", "ws://host:80/a@b c", "ws://host:80?a@b c", "ws://h:1#@"):
+            with pytest.raises(InvalidURI) as raised:
+                parse_uri(text)
+            assert str(raised.value).startswith(f"{text} isn't a valid URI: ")
 
 
 class TestFloodsWithoutReading:

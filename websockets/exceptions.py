@@ -89,8 +89,12 @@ def printable(text: str) -> str:
     return text.translate(_ESCAPES)
 
 
-# The user information of a URL, from the colon on (RFC 3986 section 3.2.1).
-_hide_password = re.compile(r"(//[^/?#:]*):[^/?#]*@").sub
+# The user information of a URL, from the colon on (RFC 3986 section 3.2.1). If what must be encoded
+# in it is not, it ends early, and seems to be a port that is no number.
+_hide_password = re.compile(r"(//[^/?#:]*):(?:[^/?#]*@|(?![0-9]*+(?:[/?#]|\Z)).*@)", re.DOTALL).sub
+
+# What an exception of urllib quotes of a URL, which has a user name.
+_hide_quoted = re.compile(r"(['\"]).*\1", re.DOTALL).sub
 
 
 def without_password(url: str) -> str:
@@ -101,6 +105,22 @@ def without_password(url: str) -> str:
         url: the URL, valid or not.
     """
     return _hide_password(r"\1:***@", url)
+
+
+def explain_url(url: str, exc: ValueError) -> tuple[str, ValueError | None]:
+    """
+    Tell why a URL cannot be split, without its password.
+
+    Args:
+        url: the URL.
+        exc: exception of :mod:`urllib.parse`, whose text may quote any part of it.
+
+    Returns:
+        What is wrong, and the cause for the exception that says so.
+    """
+    if "@" in url:
+        return _hide_quoted("***", str(exc)), None
+    return str(exc), exc
 
 
 class WebSocketException(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .datastructures import Headers, HeadersLike
 from .environment import read_integer
-from .exceptions import InvalidStatus, InvalidURI
+from .exceptions import InvalidStatus, InvalidURI, explain_url
 from .headers import get_single
 from .uri import WebSocketURI
 
@@ -46,7 +46,8 @@ def redirect_target(uri: str, exc: Exception) -> str | None:
     try:
         return urllib.parse.urljoin(uri, location)
     except ValueError as error:
-        raise InvalidURI(location, str(error)) from error
+        msg, cause = explain_url(location, error)
+        raise InvalidURI(location, msg) from cause
 
 
 def is_same_origin(one: WebSocketURI, other: WebSocketURI) -> bool:

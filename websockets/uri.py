@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .exceptions import InvalidURI, WebSocketException
+from .exceptions import InvalidURI, WebSocketException, explain_url
 
 if TYPE_CHECKING:
     import urllib.parse
@@ -98,7 +98,8 @@ def split_url(
         parts = urllib.parse.urlsplit(url)
         port = parts.port
     except ValueError as exc:
-        raise invalid(url, str(exc)) from exc
+        msg, cause = explain_url(url, exc)
+        raise invalid(url, msg) from cause
     return parts, port
 
 
