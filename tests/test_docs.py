@@ -348,6 +348,25 @@ def test_reference_has_the_whole_connection() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated.*:DeprecationWarning")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "client.WebSocketClientProtocol",
+        "protocol.WebSocketCommonProtocol",
+        "server.WebSocketServerProtocol",
+    ],
+)
+def test_reference_has_the_whole_original_api(name: str) -> None:
+    """What a class adds to the modern connection, or replaces."""
+    kind = lookup(f"websockets.legacy.{name}")
+    public = {name for name in vars(kind) if not name.startswith("_")} - {"side"}
+    page = (ROOT / "docs" / "reference" / "legacy.md").read_text(encoding="utf-8")
+    entries = {path.rpartition(".")[2] for path in documented() if ".legacy." in path}
+    entries |= set(re.findall(r"^   .*attribute:: (\w+)$", page, re.MULTILINE))
+    assert public - NOT_FOR_USERS - {"refuse"} - entries == set()
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated.*:DeprecationWarning")
 def test_code_in_docstrings_compiles() -> None:
     found = 0
     for path in documented():

@@ -50,6 +50,9 @@ class BasicAuthWebSocketServerProtocol(WebSocketServerProtocol):
         Args:
             username: name of the user.
             password: password.
+
+        Returns:
+            Whether to let the user in.
         """
         if self._check_credentials is None:
             return False
@@ -61,6 +64,9 @@ class BasicAuthWebSocketServerProtocol(WebSocketServerProtocol):
         Args:
             path: path and query of the request.
             request_headers: its headers.
+
+        Returns:
+            None to go on, or status, headers and body of a response.
         """
         auth = BasicAuth(self.realm, check_credentials=self.check_credentials)
         try:
@@ -87,6 +93,9 @@ def basic_auth_protocol_factory(
         check_credentials: coroutine function of user name and password that tells whether they are
             right.
         create_protocol: makes a connection; :class:`BasicAuthWebSocketServerProtocol` unless given.
+
+    Returns:
+        A function for ``create_protocol``.
 
     Raises:
         TypeError: if not one of ``credentials`` and ``check_credentials`` is given, or

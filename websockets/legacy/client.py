@@ -94,7 +94,9 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
             extra_headers: headers to add to the request.
 
         Raises:
-            InvalidHandshake: if the server's response does not open the connection.
+            InvalidHandshake: if the server's response does not open the connection;
+                :exc:`~websockets.legacy.exceptions.InvalidStatusCode` for another status than 101,
+                :exc:`~websockets.legacy.exceptions.RedirectHandshake` for a redirect.
         """
         protocol = self.protocol
         protocol.uri, protocol.origin = wsuri, origin
@@ -118,7 +120,18 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
     def process_extensions(
         headers: Headers, available_extensions: Sequence[ClientExtensionFactory] | None
     ) -> list[Any]:
-        """Check the extensions that the server accepted; return them."""
+        """Check the extensions that the server accepted (RFC 6455 section 9.1).
+
+        Args:
+            headers: headers of the response.
+            available_extensions: extensions that were offered.
+
+        Returns:
+            The extensions in use.
+
+        Raises:
+            NegotiationError: if one was not offered, or its parameters are not acceptable.
+        """
         protocol = ClientProtocol(NOWHERE, extensions=available_extensions, logger=SILENT)
         return protocol.process_extensions(headers)
 
@@ -126,7 +139,18 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
     def process_subprotocol(
         headers: Headers, available_subprotocols: Sequence[Subprotocol] | None
     ) -> Subprotocol | None:
-        """Check the subprotocol that the server selected; return it."""
+        """Check the subprotocol that the server selected (RFC 6455 section 1.9).
+
+        Args:
+            headers: headers of the response.
+            available_subprotocols: subprotocols that were offered.
+
+        Returns:
+            The subprotocol; None if there is none.
+
+        Raises:
+            NegotiationError: if it was not offered.
+        """
         protocol = ClientProtocol(NOWHERE, subprotocols=available_subprotocols, logger=SILENT)
         return protocol.process_subprotocol(headers)
 
@@ -161,13 +185,16 @@ class Connect(modern_connect):
         TimeoutError: if it takes too long.
     """
 
-    # Attempts to connect, redirects being followed.
+    #: How many attempts to connect there are at most, redirects being followed.
     MAX_REDIRECTS_ALLOWED = MAX_REDIRECTS
 
-    # Seconds between attempts to connect, for iteration.
+    #: For iteration: seconds before the second attempt, at most; the time is chosen at random.
     BACKOFF_INITIAL = BACKOFF_INITIAL_DELAY
+    #: Seconds before the third.
     BACKOFF_MIN = BACKOFF_MIN_DELAY
+    #: Seconds between attempts, at most.
     BACKOFF_MAX = BACKOFF_MAX_DELAY
+    #: Each later time is this many times the one before.
     BACKOFF_FACTOR = BACKOFF_FACTOR
 
     def __init__(
@@ -302,6 +329,9 @@ def unix_connect(path: str | None = None, uri: str = "ws://localhost/", **kwargs
     Args:
         path: path of the socket.
         uri: URI for the handshake request.
-        **kwargs: arguments of :class:`connect`.
+        **kwargs: arguments of :class:`Connect`.
+
+    Returns:
+        What :class:`Connect` makes.
     """
     return connect(uri=uri, path=path, unix=True, **kwargs)

@@ -96,7 +96,7 @@ class WebSocketCommonProtocol(Connection):
 
         # Ending
         self.legacy_recv = legacy_recv
-        #: Lives from the opening handshake to the end of the connection.
+        # It lives from the opening handshake to the end of the connection.
         self.worker_task: asyncio.Task[None]
 
     def _create_protocol(self, max_size: int | None, logger: LoggerLike | None) -> Protocol:
@@ -258,7 +258,11 @@ class WebSocketCommonProtocol(Connection):
             await super().send(message)
 
     async def wait_for_connection_lost(self) -> bool:
-        """Wait until the TCP connection is closed; return whether it is, which is always so."""
+        """Wait until the TCP connection is closed.
+
+        Returns:
+            Whether it is, which is always so.
+        """
         await self._wait_for_loss()
         return True
 
@@ -283,7 +287,11 @@ class WebSocketCommonProtocol(Connection):
         await super()._clear_to_send(control, fragment)
 
     def connection_closed_exc(self) -> ConnectionClosed:
-        """Return the exception that says how the connection ended."""
+        """Return the exception that says how the connection ended.
+
+        Raises:
+            AssertionError: if it has not.
+        """
         return self.close_exc
 
     # What those build on who do the opening handshake themselves

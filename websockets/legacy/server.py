@@ -184,8 +184,12 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
     async def read_http_request(self) -> tuple[str, Headers]:
         """Wait for the handshake request, and return its path and headers.
 
+        Returns:
+            The path with its query, and the headers.
+
         Raises:
             InvalidMessage: if what comes is no request; it has been answered already.
+            ConnectionError: if the connection is lost before.
         """
         request = await self._request
         if request is None:
@@ -215,7 +219,14 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
     def process_origin(
         headers: Headers, origins: Sequence[Origin | None] | None = None
     ) -> Origin | None:
-        """Check the origin of the request.
+        """Check the origin of the request (RFC 6455 section 10.2).
+
+        Args:
+            headers: headers of the request.
+            origins: acceptable values; None for any.
+
+        Returns:
+            The origin; None if the request has none.
 
         Raises:
             InvalidOrigin: if it is not acceptable.
@@ -226,14 +237,33 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
     def process_extensions(
         headers: Headers, available_extensions: Sequence[ServerExtensionFactory] | None
     ) -> tuple[str | None, list[Extension]]:
-        """Negotiate extensions; return the response's header, and the extensions."""
+        """Negotiate extensions (RFC 6455 section 9.1).
+
+        Args:
+            headers: headers of the request.
+            available_extensions: extensions of this side, in order of preference.
+
+        Returns:
+            Value of the response's ``Sec-WebSocket-Extensions``, None for no such header; and the
+            extensions in use.
+        """
         protocol = ServerProtocol(extensions=available_extensions, logger=SILENT)
         return protocol.process_extensions(headers)
 
     def process_subprotocol(
         self, headers: Headers, available_subprotocols: Sequence[Subprotocol] | None
     ) -> Subprotocol | None:
-        """Negotiate the subprotocol. Unlike the modern API, it goes on without one."""
+        """Negotiate the subprotocol (RFC 6455 section 1.9).
+
+        Unlike the modern API, it goes on without one.
+
+        Args:
+            headers: headers of the request.
+            available_subprotocols: subprotocols of this side.
+
+        Returns:
+            What :meth:`select_subprotocol` picks; None if either side has none.
+        """
         offered = get_subprotocols(headers)
         if offered and available_subprotocols:
             return self.select_subprotocol(offered, available_subprotocols)
@@ -250,6 +280,9 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
         Args:
             client_subprotocols: subprotocols that the client offers.
             server_subprotocols: subprotocols that the server has.
+
+        Returns:
+            The subprotocol; None for none.
         """
         if self._select_subprotocol is not None:
             return self._select_subprotocol(client_subprotocols, server_subprotocols)
@@ -279,7 +312,9 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
             Path of the request.
 
         Raises:
-            InvalidHandshake: if it is not acceptable.
+            InvalidHandshake: if it is not acceptable;
+                :exc:`~websockets.legacy.exceptions.AbortHandshake` if :meth:`process_request`
+                answers it, or the server closes.
         """
         path, headers = await self.read_http_request()
         early: Any = self.process_request(path, headers)
@@ -382,17 +417,29 @@ class WebSocketServer(Server):
         return cast("set[WebSocketServerProtocol]", self.all_connections)
 
     def wrap(self, server: asyncio.Server) -> None:
-        """Take over the server that accepts the connections."""
+        """Take over the server that accepts the connections.
+
+        Args:
+            server: the event loop's server.
+        """
         self.started(server)
 
     def register(self, protocol: WebSocketServerProtocol) -> None:
-        """Note that there is a connection, to close it when the server is closed."""
+        """Note that there is a connection, to close it when the server is closed.
+
+        Args:
+            protocol: the connection; its handler's task has begun.
+        """
         self.websockets.add(protocol)
         self.handler_tasks.add(protocol.handler_task)
         protocol.handler_task.add_done_callback(self._forget_task)
 
     def unregister(self, protocol: WebSocketServerProtocol) -> None:
-        """Note that a connection is closed."""
+        """Note that a connection is closed.
+
+        Args:
+            protocol: the connection.
+        """
         self.websockets.discard(protocol)
 
     def close(self, close_connections: bool = True) -> None:  # type: ignore[override]
@@ -526,7 +573,10 @@ def unix_serve(ws_handler: Handler, path: str | None = None, **kwargs: Any) -> s
     Args:
         ws_handler: coroutine function that handles a connection.
         path: path of the socket.
-        **kwargs: arguments of :class:`serve`.
+        **kwargs: arguments of :class:`Serve`.
+
+    Returns:
+        What :class:`Serve` makes.
     """
     return serve(ws_handler, path=path, unix=True, **kwargs)
 
