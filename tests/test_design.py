@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import builtins
 import collections
+import colorsys
 import contextlib
 import copy
+import fnmatch
 import functools
 import gc
 import inspect
@@ -15,6 +18,7 @@ import logging
 import os
 import re
 import socket
+import sys
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -27,7 +31,7 @@ import pytest
 pytest.importorskip("tools.drawings", reason="what draws is not here")
 
 from tools import drawings
-from websockets import _codec
+from websockets import _codec, codec
 from websockets.asyncio import _channel
 from websockets.asyncio.client import connect
 from websockets.asyncio.connection import Connection
@@ -84,6 +88,9 @@ SILENT = logging.getLogger("silent")
 SILENT.addHandler(logging.NullHandler())
 SILENT.propagate = False
 
+KIB = 1024
+OFFER = [("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")]
+
 # Tables
 
 
@@ -136,9 +143,12 @@ def read_promises(page: Path) -> dict[str, str]:
     return promises
 
 
-@pytest.mark.parametrize(
+DESIGN_PAGES = pytest.mark.parametrize(
     "page", [PAGES.with_suffix(".md"), *sorted(PAGES.glob("*.md"))], ids=lambda page: page.stem
 )
+
+
+@DESIGN_PAGES
 def test_promises_have_tests(page: Path) -> None:
     for promise, tests in read_promises(page).items():
         file = None
@@ -148,6 +158,33 @@ def test_promises_have_tests(page: Path) -> None:
             file = match["file"] or file
             assert file is not None, promise
             assert match["name"] in names_in(ROOT / file), f"{promise}: {match[0]}"
+
+
+# Names
+
+# Of the kernel's settings, and of asyncio.
+ELSEWHERE = {"net", "ipv4", "tcp_rmem", "tcp_wmem", "wait_for"}
+
+
+@functools.cache
+def words_of_the_source() -> set[str]:
+    words = set(dir(builtins))
+    for path in [*ROOT.glob("websockets/**/*.py"), *ROOT.glob("websockets/**/*.pyx")]:
+        words |= {path.name, path.stem, *re.findall(r"\w+", path.read_text(encoding="utf-8"))}
+    return words
+
+
+@DESIGN_PAGES
+def test_names_are_in_the_source(page: Path) -> None:
+    """What is written as code is; an asterisk stands for the rest of a name."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    names = set()
+    for span in re.findall(r"`([^`]+)`", re.split(r"^##+ Promises", text, flags=re.M)[0]):
+        if not (ROOT / span).exists():
+            names |= set(re.findall(r"[A-Za-z_*][\w*]+", span))
+    words = words_of_the_source()
+    missing = {name for name in names if not fnmatch.filter(words, name)}
+    assert missing - ELSEWHERE == set()
 
 
 # Endings
@@ -1170,6 +1207,16 @@ def test_what_is_drawn_to_hold_and_move_data_is_there() -> None:
             assert (kind == "public") is is_public, name
 
 
+def test_colours_are_those_of_the_page() -> None:
+    hues = {"public": 100 / 360, "private": 50 / 360, "buffer": 28 / 360}  # green, yellow, orange
+    text = drawings.draw_flow()
+    for kind, hue in hues.items():
+        for colour in drawings.KINDS[kind]:
+            red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+            assert colorsys.rgb_to_hls(red, green, blue)[0] == pytest.approx(hue, abs=0.03)
+            assert colour in text
+
+
 # Of a letter, with room to spare: fonts differ.
 LETTER = 6.5
 
@@ -1215,9 +1262,88 @@ def check_layout(
         ), (one, other)
 
 
-# Memory
+# What does not happen
 
-KIB = 1024
+
+async def test_no_task_before_a_request() -> None:
+    async with serving() as server:
+        before = asyncio.all_tasks()
+        async with raw_socket(server) as peer:
+            await until(lambda: server.all_connections)
+            (ws,) = server.all_connections
+            assert asyncio.all_tasks() == before and not server.connections
+            assert ws._timer is not None  # open_timeout runs
+            await peer.send(request_bytes(port_of(server)))
+            await peer.read_until(b"\r\n\r\n")
+            assert len(asyncio.all_tasks() - before) == 1
+            assert server.connections == {ws}
+
+
+async def exchange(ws: ServerConnection, peer: RawPeer, count: int) -> None:
+    for _ in range(count):
+        await peer.send_frame(TEXT, b"x")
+        await within(ws.send(await within(ws.recv())))
+        await peer.recv_frame()
+
+
+async def test_messages_read_no_clock_and_set_no_timer(
+    monkeypatch: pytest.MonkeyPatch, on_uvloop: bool
+) -> None:
+    async with server_of_raw_client() as (ws, peer):
+        timer = ws._timer
+        assert timer is not None  # keepalive
+        readers = []
+        time = ws.loop.time
+
+        def read_clock() -> float:
+            readers.append(sys._getframe(1).f_globals["__name__"].partition(".")[0])
+            return time()
+
+        monkeypatch.setattr(ws.loop, "time", read_clock)
+        await exchange(ws, peer, 20)
+        assert "websockets" not in readers and ws._timer is timer and not timer.cancelled()
+        assert on_uvloop or "asyncio" in readers
+        ws._on_timer()
+        assert "websockets" in readers
+
+
+class Watching(ServerConnection):
+    """Keeps what it writes large."""
+
+    def _write_large(self, chunks: Any) -> None:
+        self.payload = chunks[1]
+        super()._write_large(chunks)
+
+
+async def test_what_is_sent_large_is_not_copied() -> None:
+    async with server_of_raw_client(create_connection=Watching) as (ws, peer):
+        data, text = os.urandom(64 * KIB), "x" * (64 * KIB)
+        await ws.send(data)
+        assert (await peer.recv_frame()).payload == data
+        assert cast(Watching, ws).payload is data
+        await ws.send(text)
+        assert (await peer.recv_frame()).payload == text.encode()
+        payload = cast(Watching, ws).payload
+        assert payload == text.encode()
+        # The memory of the string, which keeps the string alive.
+        assert isinstance(payload, memoryview) is (codec.IMPLEMENTATION == "compiled")
+
+
+async def test_nothing_is_allocated_before_it_is_needed() -> None:
+    tasks = asyncio.all_tasks()
+    async with deflating_server() as (ws, peer):
+        await exchange(ws, peer, 2)
+        protocol, deflate = ws.protocol, cast(PerMessageDeflate, ws.protocol.deflate)
+        assert protocol._id is None and type(protocol._logger) is logging.Logger
+        assert deflate is not None and deflate._compressor is deflate._decompressor is None
+        # The handler's, and none for keepalive.
+        assert len(asyncio.all_tasks() - tasks) == 1
+        for obj in (ws, protocol, ws.session, protocol.reader, deflate):
+            assert not getattr(obj, "__dict__", None), type(obj)
+        assert ws.id == protocol._id
+
+
+# Memory
 
 
 def read_formulas() -> dict[str, Callable[..., int]]:
@@ -1231,8 +1357,6 @@ def read_formulas() -> dict[str, Callable[..., int]]:
 
 
 FORMULAS = read_formulas()
-
-OFFER = [("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")]
 
 
 @pytest.fixture

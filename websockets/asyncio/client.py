@@ -193,6 +193,9 @@ class connect:
         InvalidHandshake: if the opening handshake fails; :exc:`~websockets.exceptions.ProxyError`
             if that with a proxy does.
         TimeoutError: if it takes too long.
+        TypeError: if ``subprotocols`` is no sequence of strings.
+        ValueError: if one of them is no token, ``compression`` is something else than the above, or
+            arguments for TLS do not go with the URI.
     """
 
     def __init__(

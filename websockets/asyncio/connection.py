@@ -425,6 +425,8 @@ class Connection(Channel, asyncio.BufferedProtocol):
         Raises:
             ConnectionClosed: if the connection is closed.
             ConcurrencyError: if a ping with the same payload waits for its pong.
+            ProtocolError: if the payload is too long.
+            TypeError: if it is neither a string nor bytes-like.
         """
         payload = None if data is None else to_bytes(data)
         await self._clear_to_send(control=True)
@@ -443,6 +445,8 @@ class Connection(Channel, asyncio.BufferedProtocol):
 
         Raises:
             ConnectionClosed: if the connection is closed.
+            ProtocolError: if the payload is too long.
+            TypeError: if it is neither a string nor bytes-like.
         """
         payload = to_bytes(data)
         await self._clear_to_send(control=True)

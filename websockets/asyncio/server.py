@@ -91,6 +91,9 @@ class ServerConnection(Connection):
         Args:
             status: status code.
             text: body.
+
+        Returns:
+            The response; its headers and body can be changed.
         """
         return self.protocol.reject(status, text)
 
@@ -513,6 +516,11 @@ def serve(
 
     Returns:
         A server, to await or to use as an asynchronous context manager.
+
+    Raises:
+        TypeError: if ``subprotocols`` is no sequence of strings.
+        ValueError: if one of them is no token, or ``compression`` is something else than the above.
+        OSError: if it cannot listen, when the server is started.
     """
     if subprotocols is not None:
         validate_subprotocols(subprotocols)
