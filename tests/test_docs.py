@@ -277,6 +277,7 @@ INTERNAL = {
     "websockets.redirect",
     "websockets.routing",
     "websockets.session",
+    "websockets.settings",
 }
 
 DIRECTIVE = re.compile(

@@ -26,7 +26,6 @@ from websockets.session import (
     Session,
     Timeout,
     convert,
-    queue_limits,
 )
 
 from .helpers import frame
@@ -38,47 +37,6 @@ CHARACTERS = "a\xe9\u20ac\U0001f600"
 
 # The machine may be busy.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-# Marks of the queue
-
-
-@pytest.mark.parametrize(
-    "max_queue, marks",
-    [
-        (16, (16, 4)),
-        (3, (3, 0)),
-        (1, (1, 0)),
-        ((16, None), (16, 4)),
-        ((16, 2), (16, 2)),
-        ((5, 5), (5, 5)),
-        ((5, 0), (5, 0)),
-        (None, (None, 0)),
-        ((None, None), (None, 0)),
-        ((None, 3), (12, 3)),
-        # A queue without room would stop for ever.
-        (0, (1, 0)),
-        ((0, 0), (1, 0)),
-    ],
-)
-def test_queue_limits(max_queue, marks):
-    assert queue_limits(max_queue) == marks
-    session = Session(Protocol(CLIENT), max_queue=max_queue)
-    assert (session.high, session.low) == marks
-
-
-@pytest.mark.parametrize(
-    "max_queue, message",
-    [
-        ((4, -1), "low must be positive or equal to"),
-        (-1, "low must be positive or equal to"),
-        ((4, 5), "high must be greater than or equal to low"),
-    ],
-)
-def test_bad_queue_limits(max_queue, message):
-    with pytest.raises(ValueError) as raised:
-        queue_limits(max_queue)
-    assert str(raised.value).startswith(message)
-
 
 # decode=
 

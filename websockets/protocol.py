@@ -35,6 +35,7 @@ from .frames import (
     Frame,
     Opcode,
 )
+from .settings import size_limits
 
 if TYPE_CHECKING:
     import uuid
@@ -168,10 +169,7 @@ class Protocol:
         self.subprotocol: Subprotocol | None = None
 
         # Receiving
-        if isinstance(max_size, int) or max_size is None:
-            self.max_message_size, self.max_fragment_size = max_size, None
-        else:
-            self.max_message_size, self.max_fragment_size = max_size
+        self.max_message_size, self.max_fragment_size = size_limits(max_size)
         self.handshake_parser: RequestParser | ResponseParser | None = None
         self.reader = FrameReader(side is SERVER, self.max_message_size, self.max_fragment_size)
         self.events: list[Event] = []

@@ -19,6 +19,7 @@ from .environment import read_integer
 from .exceptions import ConcurrencyError, PayloadTooBig, TooManyFragments
 from .frames import CONT, PONG, TEXT, Frame
 from .protocol import Protocol
+from .settings import queue_limits
 
 __all__ = ["Incoming", "Keepalive", "PendingPings", "Session", "Timeout"]
 
@@ -571,24 +572,3 @@ class Session(Generic[Waiter]):
 def inflating_cost(messages: Iterable[Sized]) -> int:
     """Return how many messages more could have been read in the time it took to inflate some."""
     return sum(map(len, messages)) // INFLATED_STEP
-
-
-def queue_limits(max_queue: int | None | tuple[int | None, int | None]) -> tuple[int | None, int]:
-    """Return the marks at which reading stops and goes on.
-
-    Raises:
-        ValueError: if a mark is negative, or they are the wrong way round.
-    """
-    high, low = max_queue if isinstance(max_queue, tuple) else (max_queue, None)
-    if high is None:
-        if low is None:
-            return None, 0
-        high = low * 4
-    elif low is None:
-        low = high // 4
-    if low < 0:
-        raise ValueError("low must be positive or equal to zero")
-    if high < low:
-        raise ValueError("high must be greater than or equal to low")
-    # A queue without room would stop reading for ever.
-    return max(high, 1), low

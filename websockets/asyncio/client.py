@@ -23,6 +23,7 @@ from ..proxy import Proxy, parse_proxy
 from ..proxy import get_proxy as get_proxy
 from ..redirect import MAX_REDIRECTS, is_same_origin, redirect_target, without_credentials
 from ..session import Timeout
+from ..settings import check_settings
 from ..typing import LoggerLike, Origin, Subprotocol
 from ..uri import WebSocketURI, parse_uri
 from .connection import Connection
@@ -226,6 +227,15 @@ class connect:
         self.ws_uri = parse_uri(uri)
         if subprotocols is not None:
             validate_subprotocols(subprotocols)
+        check_settings(
+            max_size=max_size,
+            max_queue=max_queue,
+            write_limit=write_limit,
+            open_timeout=open_timeout,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            close_timeout=close_timeout,
+        )
         extensions = apply_compression(compression, extensions, enable_client_permessage_deflate)
         if not self.ws_uri.secure and kwargs.get("ssl") is not None:
             raise ValueError("ssl argument is incompatible with a ws:// URI")

@@ -15,6 +15,7 @@ from ..exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
 from ..frames import BINARY, CONT, TEXT, CloseCode, Opcode
 from ..protocol import OPEN, Protocol, State
 from ..session import FragmentDecoder, Incoming, Session, Timeout, convert
+from ..settings import write_limits
 from ..typing import BytesLike, Data, DataLike, LoggerLike, Subprotocol
 from .broadcast import broadcast
 from .channel import DIRECT, Channel, wake
@@ -92,9 +93,8 @@ class Connection(Channel, asyncio.BufferedProtocol):
             close_timeout=close_timeout,
             max_queue=max_queue,
         )
-        high, low = (write_limit, None) if isinstance(write_limit, int) else write_limit
+        high, self.write_limit_low = write_limits(write_limit)
         super().__init__(protocol, session, high)
-        self.write_limit_low = low
 
         # Identity
         # A proxy, for a closed connection to be freed at once rather than by the cyclic collector.

@@ -21,6 +21,7 @@ from ..headers import validate_subprotocols
 from ..http11 import SERVER, Request, Response
 from ..protocol import CLOSED, CONNECTING, OPEN
 from ..server import SWITCHING_PROTOCOLS, ServerProtocol
+from ..settings import check_settings
 from ..typing import LoggerLike, Origin, PathLike, StatusLike, Subprotocol
 from ..utils import get_socket_name
 from .broadcast import broadcast
@@ -524,6 +525,15 @@ def serve(
     """
     if subprotocols is not None:
         validate_subprotocols(subprotocols)
+    check_settings(
+        max_size=max_size,
+        max_queue=max_queue,
+        write_limit=write_limit,
+        open_timeout=open_timeout,
+        ping_interval=ping_interval,
+        ping_timeout=ping_timeout,
+        close_timeout=close_timeout,
+    )
     extensions = apply_compression(compression, extensions, enable_server_permessage_deflate)
     if create_connection is None:
         create_connection = ServerConnection
