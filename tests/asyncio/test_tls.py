@@ -217,3 +217,15 @@ async def test_write_limit_of_zero(tls: TLS, scheme: str) -> None:
             for size in sizes:
                 await within(client.send(b"x" * size), 5)
             await until(lambda: received == sizes)
+
+
+async def test_close_timeout_of_zero(tls: TLS) -> None:
+    """It is no time for the TLS shutdown either, which event loops refuse to be told."""
+    async with serving(echo, ssl=tls.server, close_timeout=0) as server:
+        async with connect(uri_of(server, scheme="wss"), ssl=tls.client) as client:
+            await client.send("hello")
+            assert await within(client.recv()) == "hello"
+            (connection,) = server.connections
+            client.transport.pause_reading()  # it does not answer
+            await within(connection.close(), 1)
+            client.transport.abort()

@@ -582,7 +582,8 @@ def serve(
 
     if kwargs.get("ssl") is not None:
         kwargs.setdefault("ssl_handshake_timeout", open_timeout)
-        if not unix:
+        # Event loops take nothing that is zero, which leaves it to the connection to be in time.
+        if not unix and (close_timeout is None or close_timeout > 0):
             kwargs.setdefault("ssl_shutdown_timeout", close_timeout)
 
     server = Server(create_server, handler, logger)
