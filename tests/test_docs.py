@@ -12,6 +12,7 @@ import re
 import socket
 import sys
 import textwrap
+import tomllib
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -242,6 +243,18 @@ def test_targets_of_make_are_there() -> None:
         text = page.read_text(encoding="utf-8")
         told = re.findall(r"(?:`|^    )make\s+([a-z-]+(?: [a-z-]+)*)", text, re.MULTILINE)
         assert {name for names in told for name in names.split()} <= targets, page
+
+
+# Versions
+
+
+def test_pages_show_this_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (\S+)", text, re.MULTILINE)[0] == project["version"]
+    for page in set(PAGES) - {ROOT / "CHANGELOG.md"}:
+        shown = re.findall(r"\d+\.\d+\+cython\.\d+", page.read_text(encoding="utf-8"))
+        assert set(shown) <= {project["version"]}, page
 
 
 # Environment variables
