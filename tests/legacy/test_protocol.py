@@ -380,6 +380,20 @@ async def test_settings_may_be_changed() -> None:
     assert (protocol.ping_interval, protocol.ping_timeout, protocol.close_timeout) == (1, 2, 3)
 
 
+async def test_max_size_may_be_changed() -> None:
+    """Subclasses do so in their constructor."""
+    async with with_raw_peer(Client, max_size=10) as (protocol, peer):
+        assert protocol.max_size == 10
+        protocol.max_size = None
+        await peer.send_frame(TEXT, b"x" * 100)
+        assert await within(protocol.recv()) == "x" * 100
+        protocol.max_size = 20
+        await peer.send_frame(TEXT, b"x" * 100)
+        peer.close()
+        with pytest.raises(ConnectionClosedError, match="1009"):
+            await within(protocol.recv())
+
+
 @pytest.mark.parametrize(
     ("arguments", "warning"),
     [

@@ -253,9 +253,18 @@ async def test_process_request_that_is_no_coroutine_function() -> None:
     def process_request(path: str, headers: Headers) -> Any:
         return 200, {}, b""
 
-    with pytest.warns(DeprecationWarning, match="process_request should be a coroutine"):
+    with pytest.warns(DeprecationWarning, match="declare process_request as a coroutine"):
         async with serving(process_request=process_request) as server:
             assert (await answer(server)).status == 200
+
+    class Callable:
+        async def __call__(self, path: str, headers: Headers) -> Any:
+            return 202, {}, b""
+
+    # There is nothing to warn of.
+    for good in (Callable(), lambda path, headers: Callable()(path, headers)):
+        async with serving(process_request=good) as server:
+            assert (await answer(server)).status == 202
 
     class Custom(WebSocketServerProtocol):
         def process_request(self, path: str, request_headers: Headers) -> Any:  # type: ignore[override]
@@ -391,8 +400,8 @@ async def test_wrong_arguments(arguments: dict[str, Any], exception: type[Except
 )
 async def test_former_arguments(arguments: dict[str, Any], warning: str) -> None:
     with pytest.warns(DeprecationWarning, match=warning) as caught:
-        serving(**arguments)
-    assert [str(w.message) for w in caught] == [warning]
+        serve(echo, "127.0.0.1", 0, **arguments)
+    assert [(str(w.message), w.filename) for w in caught] == [(warning, __file__)]
 
 
 # Handlers
@@ -402,8 +411,9 @@ async def test_handlers_have_taken_the_path() -> None:
     async def handler(ws: WebSocketServerProtocol, path: str) -> None:
         await ws.send(path)
 
-    with pytest.warns(DeprecationWarning, match="remove second argument of ws_handler"):
-        creating = serving(handler)
+    with pytest.warns(DeprecationWarning, match="remove second argument of ws_handler") as caught:
+        creating = serve(handler, "127.0.0.1", 0)
+    assert [warning.filename for warning in caught] == [__file__]
     async with creating as server, connect(f"ws://127.0.0.1:{port_of(server)}/x") as ws:
         assert await ws.recv() == "/x"
 
@@ -662,7 +672,7 @@ async def test_cancelling_the_handshake() -> None:
 
 
 def test_handlers_without_a_signature() -> None:
-    assert accept_path(min, stacklevel=1) is min
+    assert accept_path(min) is min
 
 
 async def test_requests_in_pieces() -> None:

@@ -219,9 +219,9 @@ class Connect(modern_connect):
         write_limit: int = 2**16,
         **kwargs: Any,
     ) -> None:
-        close_timeout = rename_timeout(close_timeout, kwargs.pop("timeout", None), stacklevel=3)
-        create_protocol = rename_klass(create_protocol, kwargs.pop("klass", None), stacklevel=3)
-        warn_of_loop(kwargs.pop("loop", None), stacklevel=3)
+        close_timeout = rename_timeout(close_timeout, kwargs.pop("timeout", None))
+        create_protocol = rename_klass(create_protocol, kwargs.pop("klass", None))
+        warn_of_loop(kwargs.pop("loop", None))
         legacy_recv = kwargs.pop("legacy_recv", False)
         extensions = apply_compression(compression, extensions, enable_client_permessage_deflate)
         kind = type(self)  # not the instance: it would refer to itself, and keep its connection

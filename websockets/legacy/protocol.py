@@ -71,8 +71,8 @@ class WebSocketCommonProtocol(Connection):
     ) -> None:
         if legacy_recv:
             warnings.warn("legacy_recv is deprecated", DeprecationWarning, stacklevel=2)
-        close_timeout = rename_timeout(close_timeout, timeout, stacklevel=3)
-        warn_of_loop(loop, stacklevel=3)
+        close_timeout = rename_timeout(close_timeout, timeout)
+        warn_of_loop(loop)
         super().__init__(
             self._create_protocol(max_size, logger),
             ping_interval=ping_interval,
@@ -82,7 +82,6 @@ class WebSocketCommonProtocol(Connection):
             write_limit=write_limit,
         )
         # Limits
-        self.max_size = max_size
         self.max_queue = max_queue
         self.read_limit = read_limit
         self.write_limit = write_limit
@@ -169,6 +168,15 @@ class WebSocketCommonProtocol(Connection):
     def messages(self) -> Collection[Message]:
         """Messages that were received and not yet taken by :meth:`recv`."""
         return self.session.messages
+
+    @property
+    def max_size(self) -> int | None:
+        """Largest message to receive in bytes, None for no limit; may be set at any time."""
+        return self.protocol.max_message_size
+
+    @max_size.setter
+    def max_size(self, max_size: int | None) -> None:
+        self.protocol.max_message_size = max_size
 
     @property
     def local_address(self) -> Any:
@@ -350,17 +358,15 @@ def broadcast(
     broadcast_to(websockets, message, raise_exceptions=raise_exceptions)
 
 
-def rename_timeout(close_timeout: float | None, timeout: float | None, stacklevel: int) -> float:
+def rename_timeout(close_timeout: float | None, timeout: float | None) -> float:
     """Return the close timeout, which has had another name."""
     if timeout is not None:
-        warnings.warn(
-            "rename timeout to close_timeout", DeprecationWarning, stacklevel=stacklevel + 1
-        )
+        warnings.warn("rename timeout to close_timeout", DeprecationWarning, stacklevel=3)
     if close_timeout is None:
         close_timeout = 10 if timeout is None else timeout
     return close_timeout
 
 
-def warn_of_loop(loop: asyncio.AbstractEventLoop | None, stacklevel: int) -> None:
+def warn_of_loop(loop: asyncio.AbstractEventLoop | None) -> None:
     if loop is not None:
-        warnings.warn("remove loop argument", DeprecationWarning, stacklevel=stacklevel + 1)
+        warnings.warn("remove loop argument", DeprecationWarning, stacklevel=3)

@@ -91,10 +91,8 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
         if origins is not None and "" in origins:
             warnings.warn("use None instead of '' in origins", DeprecationWarning, stacklevel=2)
             origins = [origin or None for origin in origins]
-        if process_request is not None and not inspect.iscoroutinefunction(process_request):
-            warnings.warn("process_request should be a coroutine", DeprecationWarning, stacklevel=2)
         super().__init__(logger=logger, **kwargs)
-        self.ws_handler = accept_path(ws_handler, stacklevel=3)
+        self.ws_handler = accept_path(ws_handler)
         self.ws_server = ws_server
         self.handler_task: asyncio.Task[None]
 
@@ -209,10 +207,8 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
             None to go on, or status, headers and body of a response.
         """
         if self._process_request is not None:
-            response: Any = self._process_request(path, request_headers)
-            if inspect.isawaitable(response):
-                response = await response
-            return cast("HTTPResponse | None", response)
+            response = self._process_request(path, request_headers)
+            return await result_of(response)
         return None
 
     @staticmethod
@@ -317,13 +313,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
                 answers it, or the server closes.
         """
         path, headers = await self.read_http_request()
-        early: Any = self.process_request(path, headers)
-        if inspect.isawaitable(early):
-            early = await early
-        else:
-            warnings.warn(
-                "declare process_request as a coroutine", DeprecationWarning, stacklevel=2
-            )
+        early: Any = await result_of(self.process_request(path, headers))
         if not self.ws_server.is_serving():
             early = http.HTTPStatus.SERVICE_UNAVAILABLE, [], b"Server is shutting down.\n"
         if early is not None:
@@ -498,9 +488,9 @@ class Serve:
         write_limit: int = 2**16,
         **kwargs: Any,
     ) -> None:
-        close_timeout = rename_timeout(close_timeout, kwargs.pop("timeout", None), stacklevel=3)
-        create_protocol = rename_klass(create_protocol, kwargs.pop("klass", None), stacklevel=3)
-        warn_of_loop(kwargs.pop("loop", None), stacklevel=3)
+        close_timeout = rename_timeout(close_timeout, kwargs.pop("timeout", None))
+        create_protocol = rename_klass(create_protocol, kwargs.pop("klass", None))
+        warn_of_loop(kwargs.pop("loop", None))
         legacy_recv = kwargs.pop("legacy_recv", False)
         if subprotocols is not None:
             validate_subprotocols(subprotocols)
@@ -511,7 +501,7 @@ class Serve:
         self.ws_server = WebSocketServer(logger)
         factory = functools.partial(
             create_protocol or WebSocketServerProtocol,
-            accept_path(ws_handler, stacklevel=3),
+            accept_path(ws_handler),
             self.ws_server,
             logger=self.ws_server.logger,
             origins=origins,
@@ -581,7 +571,15 @@ def unix_serve(ws_handler: Handler, path: str | None = None, **kwargs: Any) -> s
     return serve(ws_handler, path=path, unix=True, **kwargs)
 
 
-def accept_path(ws_handler: Handler, stacklevel: int) -> Handler:
+async def result_of(response: Any) -> HTTPResponse | None:
+    """Return what ``process_request`` does, which need not be a coroutine function. Deprecated."""
+    if inspect.isawaitable(response):
+        return cast("HTTPResponse | None", await response)
+    warnings.warn("declare process_request as a coroutine", DeprecationWarning, stacklevel=2)
+    return cast("HTTPResponse | None", response)
+
+
+def accept_path(ws_handler: Handler) -> Handler:
     """Return a handler of one argument for one that takes the path too. Deprecated."""
     try:
         inspect.signature(ws_handler).bind(None)
@@ -590,9 +588,7 @@ def accept_path(ws_handler: Handler, stacklevel: int) -> Handler:
             inspect.signature(ws_handler).bind(None, "")
         except TypeError:
             return ws_handler  # it fails when it is called, and says how
-        warnings.warn(
-            "remove second argument of ws_handler", DeprecationWarning, stacklevel=stacklevel + 1
-        )
+        warnings.warn("remove second argument of ws_handler", DeprecationWarning, stacklevel=3)
         return lambda websocket: ws_handler(websocket, websocket.path)
     except ValueError:  # it has no signature
         pass
@@ -600,11 +596,9 @@ def accept_path(ws_handler: Handler, stacklevel: int) -> Handler:
 
 
 def rename_klass(
-    create_protocol: Callable[..., Any] | None, klass: Callable[..., Any] | None, stacklevel: int
+    create_protocol: Callable[..., Any] | None, klass: Callable[..., Any] | None
 ) -> Any:
     """Return the factory of connections, which has had another name."""
     if klass is not None:
-        warnings.warn(
-            "rename klass to create_protocol", DeprecationWarning, stacklevel=stacklevel + 1
-        )
+        warnings.warn("rename klass to create_protocol", DeprecationWarning, stacklevel=3)
     return klass if create_protocol is None else create_protocol
