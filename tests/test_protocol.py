@@ -206,6 +206,41 @@ def test_default_max_size(side):
     assert (protocol.max_message_size, protocol.max_fragment_size) == (2**20, None)
 
 
+@pytest.mark.parametrize("name", ["max_message_size", "max_fragment_size"])
+def test_max_size_can_be_changed(side, name):
+    """At any time, such as when the peer has said who it is."""
+    protocol = Protocol(side)
+    protocol.receive_data(from_peer(side, TEXT, b"x" * 20))
+    setattr(protocol, name, 10)
+    assert getattr(protocol, name) == 10
+    protocol.receive_data(from_peer(side, TEXT, b"x" * 10))
+    setattr(protocol, name, None)
+    protocol.receive_data(from_peer(side, TEXT, b"", length=2**20, form=8))
+    assert protocol.parser_exc is None
+    with pytest.raises(ValueError, match="max_size must be positive"):
+        setattr(protocol, name, -1)
+    assert getattr(protocol, name) is None
+
+    protocol = Protocol(side)
+    setattr(protocol, name, 10)
+    protocol.receive_data(from_peer(side, TEXT, b"x" * 11))
+    assert str(protocol.parser_exc) == "frame with 11 bytes exceeds limit of 10 bytes"
+
+
+@pytest.mark.parametrize("extended", [False, True])
+def test_max_size_is_lowered_in_the_middle_of_a_message(side, extended):
+    protocol = Protocol(side)
+    protocol.extensions = [RunLength()] if extended else []
+    protocol.receive_data(from_peer(side, TEXT, b"x" * 20, fin=False))
+    protocol.max_message_size = 10
+    protocol.receive_data(from_peer(side, CONT, b"", fin=False))
+    assert protocol.parser_exc is None
+    protocol.receive_data(from_peer(side, CONT, b"x"))
+    assert str(protocol.parser_exc) == (
+        "frame with 1 bytes after reading 20 bytes exceeds limit of 20 bytes"
+    )
+
+
 def test_state_can_be_set(side):
     """Some servers do so."""
     protocol = Protocol(side)

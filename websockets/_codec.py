@@ -280,11 +280,8 @@ class FrameReader:
         max_fragment: int | None = None,
         extended: bool = False,
     ) -> None:
-        _check_limits(max_message, max_fragment)
         self._masked = masked
-        # A limit beyond any length is none.
-        self._max_message = None if (max_message or 0) > LARGEST else max_message
-        self._max_fragment = None if (max_fragment or 0) > LARGEST else max_fragment
+        self.limit(max_message, max_fragment)
         self.extended = extended
         self.inflater: Inflater | None = None
 
@@ -314,6 +311,18 @@ class FrameReader:
         self._validator: Utf8Validator | None = None
 
         self._error: Exception | None = None
+
+    def limit(self, max_message: int | None, max_fragment: int | None) -> None:
+        """Set the limits, for frames whose header has not been read yet.
+
+        Args:
+            max_message: largest message in bytes; None for no limit.
+            max_fragment: largest payload of a data frame in bytes; None for no limit.
+        """
+        _check_limits(max_message, max_fragment)
+        # A limit beyond any length is none.
+        self._max_message = None if (max_message or 0) > LARGEST else max_message
+        self._max_fragment = None if (max_fragment or 0) > LARGEST else max_fragment
 
     # Feeding stores.
 
@@ -516,8 +525,10 @@ class FrameReader:
     def _get_limit(self) -> tuple[int | None, int | None]:
         """Return the largest payload that may come next, and what came before if that is why."""
         fragment, message, size = self._max_fragment, self._max_message, self.message_size
-        if message is not None and (fragment is None or fragment >= message - size):
-            return message - size, size if self._message_opcode else None
+        if message is not None:
+            room = max(message - size, 0)
+            if fragment is None or fragment >= room:
+                return room, size if self._message_opcode else None
         return fragment, None
 
     def _read_payload(self) -> bytes | None:

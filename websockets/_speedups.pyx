@@ -589,20 +589,30 @@ cdef class FrameReader:
     """
 
     def __cinit__(self, bint masked, max_message=None, max_fragment=None, bint extended=False):
-        _check_limits(max_message, max_fragment)
         self._masked = masked
+        self.limit(max_message, max_fragment)
         self.extended = extended
-        # A limit beyond any length is none.
-        if max_message is not None and max_message <= LARGEST:
-            self._limit_message, self._max_message = True, max_message
-        if max_fragment is not None and max_fragment <= LARGEST:
-            self._limit_fragment, self._max_fragment = True, max_fragment
         utf8_reset(&self._utf8)
 
     def __dealloc__(self):
         if self._borrowed:
             PyBuffer_Release(&self._shared)
         Py_XDECREF(self._payload)
+
+    @cython.critical_section
+    def limit(self, max_message, max_fragment):
+        """Set the limits, for frames whose header has not been read yet.
+
+        Args:
+            max_message: largest message in bytes; None for no limit.
+            max_fragment: largest payload of a data frame in bytes; None for no limit.
+        """
+        _check_limits(max_message, max_fragment)
+        # A limit beyond any length is none.
+        self._limit_message = max_message is not None and max_message <= LARGEST
+        self._max_message = max_message if self._limit_message else 0
+        self._limit_fragment = max_fragment is not None and max_fragment <= LARGEST
+        self._max_fragment = max_fragment if self._limit_fragment else 0
 
     # Feeding stores.
 

@@ -111,6 +111,8 @@ class Protocol:
         "_hold_pongs",
         "_id",
         "_logger",
+        "_max_fragment_size",
+        "_max_message_size",
         "_state",
         "_text",
         "_websocket",
@@ -127,8 +129,6 @@ class Protocol:
         "handshake_exc",
         "handshake_parser",
         "masks",
-        "max_fragment_size",
-        "max_message_size",
         "origin",
         "parser_exc",
         "plain",
@@ -169,9 +169,10 @@ class Protocol:
         self.subprotocol: Subprotocol | None = None
 
         # Receiving
-        self.max_message_size, self.max_fragment_size = size_limits(max_size)
+        sizes = size_limits(max_size)
+        self._max_message_size, self._max_fragment_size = sizes
         self.handshake_parser: RequestParser | ResponseParser | None = None
-        self.reader = FrameReader(side is SERVER, self.max_message_size, self.max_fragment_size)
+        self.reader = FrameReader(side is SERVER, *sizes)
         self.events: list[Event] = []
         self._early_size = 0  # bytes that have come before the response
         # Text that extensions have decoded is checked here, as only here it is text.
@@ -231,6 +232,26 @@ class Protocol:
         self._update_plain()
         if self.debug:
             self.logger.debug("= connection is %s", state.name)
+
+    @property
+    def max_message_size(self) -> int | None:
+        """Largest message in bytes, None for no limit; it may be changed at any time."""
+        return self._max_message_size
+
+    @max_message_size.setter
+    def max_message_size(self, size: int | None) -> None:
+        self.reader.limit(size, self._max_fragment_size)
+        self._max_message_size = size
+
+    @property
+    def max_fragment_size(self) -> int | None:
+        """Largest fragment in bytes, None for no limit; it may be changed at any time."""
+        return self._max_fragment_size
+
+    @max_fragment_size.setter
+    def max_fragment_size(self, size: int | None) -> None:
+        self.reader.limit(self._max_message_size, size)
+        self._max_fragment_size = size
 
     @property
     def extensions(self) -> list[Extension]:
@@ -709,7 +730,7 @@ class Protocol:
         if frame.opcode < 8:
             size, limit = self.reader.message_size, self.max_fragment_size
             if self.max_message_size is not None:
-                room = self.max_message_size - size
+                room = max(self.max_message_size - size, 0)
                 if limit is None or room <= limit:
                     limit, before = room, size if frame.opcode is CONT else None
         try:
