@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import http
 import inspect
 import logging
@@ -32,6 +33,7 @@ from ..helpers import (
     PING,
     PONG,
     TEXT,
+    RawPeer,
     RawResponse,
     accept_value,
     causes,
@@ -753,6 +755,24 @@ async def test_close_before_a_request_came() -> None:
         server.close()
         await within(server.wait_closed())
         await peer.read_to_end()
+
+
+@pytest.mark.parametrize("ahead", range(6))
+async def test_close_when_a_connection_was_just_accepted(ahead: int) -> None:
+    """However far its making has come, its client hears of the close, not the garbage collector."""
+    gc.disable()
+    try:
+        async with serving(echo) as server:
+            # No turn of the event loop goes by while this connects.
+            with socket.create_connection(("127.0.0.1", port_of(server))) as sock:
+                peer = RawPeer(sock, is_client=True)
+                await turns(ahead)
+                server.close()
+                assert not server.is_serving()
+                await peer.read_to_end()
+                await within(server.wait_closed())
+    finally:
+        gc.enable()
 
 
 async def test_close_waits_for_handlers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http
 import inspect
 import logging
@@ -274,7 +275,7 @@ class Server:
 
     def is_serving(self) -> bool:
         """Return whether the server accepts connections."""
-        return self.server is not None and self.server.is_serving()
+        return self.server is not None and self.server.is_serving() and not self.closing
 
     def _started(self) -> asyncio.Server:
         if self.server is None:
@@ -412,8 +413,15 @@ class Server:
     async def _close(self, close_connections: bool, code: int, reason: str) -> None:
         server = self._started()
         self.logger.info("server closing")
+        # What asyncio has accepted when its server closes, but has no transport for yet, it drops
+        # with its socket open, until garbage is collected. So no more is accepted first (where that
+        # is how the event loop accepts), and what was has its transport in the next turn.
+        for sock in server.sockets:
+            with contextlib.suppress(NotImplementedError):
+                server.get_loop().remove_reader(sock.fileno())
+        await asyncio.sleep(0)
         server.close()
-        # A connection that was just accepted is made in the next turn of the event loop.
+        # The connection is made in the turn after that.
         await asyncio.sleep(0)
         for connection in list(self.all_connections):
             connection.refuse()
