@@ -839,6 +839,9 @@ ANSWERED: dict[str, list[Answered]] = {
     "a body that is too long": [
         Answered(lambda good: b"HTTP/1.1 404 x\r\nContent-Length: 9999999\r\n\r\n")
     ],
+    "more than 32 interim responses": [
+        Answered(lambda good: b"HTTP/1.1 103 Early Hints\r\n\r\n" * 33)
+    ],
     "the end of the stream": [
         Answered(lambda good: b"", "end"),
         Answered(lambda good: good.response()[:-2], "end"),

@@ -194,9 +194,9 @@ class connect:
         InvalidHandshake: if the opening handshake fails; :exc:`~websockets.exceptions.ProxyError`
             if that with a proxy does.
         TimeoutError: if it takes too long.
-        TypeError: if ``subprotocols`` is no sequence of strings.
-        ValueError: if one of them is no token, ``compression`` is something else than the above, or
-            arguments for TLS do not go with the URI.
+        TypeError: if ``subprotocols`` is no sequence of strings, or a limit no number.
+        ValueError: if a subprotocol is no token, ``compression`` is something else than the above,
+            a limit makes no sense, or arguments for TLS do not go with the URI.
     """
 
     def __init__(
