@@ -527,8 +527,9 @@ def serve(
         A server, to await or to use as an asynchronous context manager.
 
     Raises:
-        TypeError: if ``subprotocols`` is no sequence of strings.
-        ValueError: if one of them is no token, or ``compression`` is something else than the above.
+        TypeError: if ``subprotocols`` is no sequence of strings, or a limit no number.
+        ValueError: if a subprotocol is no token, ``compression`` is something else than the above,
+            or a limit makes no sense.
         OSError: if it cannot listen, when the server is started.
     """
     if subprotocols is not None:
