@@ -104,7 +104,7 @@ def without_password(url: str) -> str:
     Args:
         url: the URL, valid or not.
     """
-    return _hide_password(r"\1:***@", url)
+    return _hide_password(r"\1:***@", str(url))  # what is no string is told to be no URI, too
 
 
 def explain_url(url: str, exc: ValueError) -> tuple[str, ValueError | None]:

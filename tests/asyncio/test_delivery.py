@@ -445,10 +445,11 @@ async def test_a_batch_holds_back_no_more_than_the_write_limit() -> None:
 
 
 async def test_nothing_is_written_behind_the_end_of_the_transport() -> None:
-    """The application has closed it: what is sent in the same turn goes nowhere."""
+    """The application has closed it: what is sent in the same turn goes nowhere, and is told."""
     async with server_of_raw_client() as (server, peer):
         server.transport.close()
-        await server.send("too late")
+        with pytest.raises(ConnectionClosedError):
+            await server.send("too late")
         assert await peer.read_to_end() == b""
 
 

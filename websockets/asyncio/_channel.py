@@ -353,9 +353,9 @@ class Channel:
                     return
                 rest = memoryview(data)[written:]
         # An error is left to the transport, which will meet it too.
-        if self._exposed:
+        if self._exposed or self._transport.is_closing():
             self._write_exposed(rest)
-        elif not self._transport.is_closing():
+        else:
             self._transport.write(rest)
 
     def _is_direct(self) -> bool:

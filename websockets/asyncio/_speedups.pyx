@@ -715,9 +715,9 @@ cdef class Channel:
             if written > 0:
                 rest = memoryview(data)[written:]
         # An error is left to the transport, which will meet it too.
-        if self._exposed:
+        if self._exposed or self._transport.is_closing():
             self._write_exposed(rest)
-        elif not self._transport.is_closing():
+        else:
             self._transport.write(rest)
 
     cpdef bint _is_direct(self) except -1:

@@ -9,7 +9,7 @@ import sys
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from ..exceptions import ConcurrencyError, ConnectionClosed, ConnectionClosedOK
 from ..frames import BINARY, CONT, TEXT, CloseCode, Opcode
@@ -230,7 +230,7 @@ class Connection(Channel, asyncio.BufferedProtocol):
 
     # Public methods
 
-    async def __aenter__(self) -> Connection:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -252,12 +252,12 @@ class Connection(Channel, asyncio.BufferedProtocol):
         Raises:
             ConnectionClosedError: if it is closed in another way.
         """
-        if type(self).recv is not Connection.recv:
+        if type(self).recv is not _recv or "recv" in vars(self):
             return self._iterate()
         return self
 
     async def _iterate(self) -> AsyncIterator[Data]:
-        """Iterate over what a subclass makes of :meth:`recv`."""
+        """Iterate over what a subclass, or a test that replaced it, makes of :meth:`recv`."""
         with contextlib.suppress(ConnectionClosedOK):
             while True:
                 yield await self.recv()
@@ -754,8 +754,12 @@ class Connection(Channel, asyncio.BufferedProtocol):
             written = max(written - len(chunk), 0)
 
     def _write_exposed(self, data: BytesLike) -> None:
-        """Have a transport write that the application has, too, and may have ended."""
-        if not self._transport.is_closing():
+        """Have a transport write that the application has, too, or that may have ended."""
+        if self._transport.is_closing():
+            # Senders wait for the end: in a loop that does nothing else, they would never let the
+            # event loop come to it.
+            self._write_paused = True
+        else:
             try:
                 self._transport.write(data)
             except RuntimeError as exc:
@@ -950,6 +954,10 @@ class Connection(Channel, asyncio.BufferedProtocol):
             finally:
                 if not self._lost:
                     self._lost_waiters.remove(waiter)
+
+
+# The one that is in the class, unless a test replaces it.
+_recv = Connection.recv
 
 
 def release(waiter: asyncio.Future[None]) -> None:

@@ -11,7 +11,7 @@ import re
 import socket
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from ..credentials import BasicAuth, CheckCredentials, Credentials, CredentialsRefused
 from ..exceptions import ConnectionClosed
@@ -203,10 +203,10 @@ class ServerConnection(Connection):
             and exc.sent == protocol.close_sent
         )
 
-    def abandon(self) -> None:
-        """Start to close the connection, without waiting: its handler was cancelled."""
+    def abandon(self, code: int) -> None:
+        """Start to close the connection, without waiting: its handler may not go on."""
         if self.protocol.state is OPEN:
-            self.protocol.fail(CloseCode.GOING_AWAY)
+            self.protocol.fail(code)
             self._transmit()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -284,7 +284,7 @@ class Server:
 
     # Starting
 
-    async def start(self) -> Server:
+    async def start(self) -> Self:
         """Create the sockets and, unless told otherwise, listen on them."""
         if self.server is None:
             self.started(await self.create_server(self))
@@ -298,10 +298,10 @@ class Server:
             for sock in server.sockets:
                 self.logger.info("server listening on %s", get_socket_name(sock))
 
-    def __await__(self) -> Generator[Any, None, Server]:
+    def __await__(self) -> Generator[Any, None, Self]:
         return self.start().__await__()
 
-    async def __aenter__(self) -> Server:
+    async def __aenter__(self) -> Self:
         return await self.start()
 
     async def __aexit__(
@@ -365,7 +365,11 @@ class Server:
             await self.handler(connection)
         except asyncio.CancelledError:
             # It was not for the connection to be left open.
-            connection.abandon()
+            connection.abandon(CloseCode.GOING_AWAY)
+            raise
+        except (KeyboardInterrupt, SystemExit):
+            # They leave the event loop, which need not run again.
+            connection.abandon(CloseCode.INTERNAL_ERROR)
             raise
         except Exception as exc:
             if connection.is_own_end(exc):
