@@ -11,6 +11,7 @@ import logging
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, assert_type
 
 import websockets
@@ -99,6 +100,9 @@ async def client() -> None:
     connection = await websockets.connect("ws://localhost", open_timeout=None, max_size=None)
     assert_type(connection, ClientConnection)
     assert_type(await unix_connect("/run/socket"), ClientConnection)
+    async with connection as same, await unix_connect(Path("/run/socket")) as other:
+        assert_type(same, ClientConnection)
+        assert_type(other, ClientConnection)
 
 
 async def chunks() -> AsyncIterator[str]:

@@ -24,7 +24,7 @@ from ..proxy import get_proxy as get_proxy
 from ..redirect import MAX_REDIRECTS, is_same_origin, redirect_target, without_credentials
 from ..session import Timeout
 from ..settings import check_settings
-from ..typing import LoggerLike, Origin, Subprotocol
+from ..typing import LoggerLike, Origin, PathLike, Subprotocol
 from ..uri import WebSocketURI, parse_uri
 from .connection import Connection
 from .tunnel import open_http_tunnel, open_socks_tunnel
@@ -533,7 +533,7 @@ class connect:
             await self.__aexit__(None, None, None)
 
 
-def unix_connect(path: str | None = None, uri: str | None = None, **kwargs: Any) -> connect:
+def unix_connect(path: PathLike | None = None, uri: str | None = None, **kwargs: Any) -> connect:
     """Connect to a WebSocket server on a Unix socket.
 
     Args:
