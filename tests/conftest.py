@@ -10,7 +10,6 @@ import gc
 import importlib
 import inspect
 import os
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -83,6 +82,7 @@ if codec_in_use() == "pure" and len(expected_codecs()) > 1:
         "test_http11.py",
         "test_proxy.py",
         "test_redirect.py",
+        "test_run_tests.py",
         "test_uri.py",
         "test_utils.py",
     ]
@@ -195,9 +195,22 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+STDERR = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # While a test runs, what is written to the standard streams is captured, and lost when the
+    # process is stopped. This is the stream itself.
+    config.stash[STDERR] = os.dup(2)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    os.close(config.stash[STDERR])
+
+
 @pytest.fixture(autouse=True)
-def watchdog() -> Iterator[None]:
-    faulthandler.dump_traceback_later(PROCESS_TIMEOUT, exit=True, file=sys.__stderr__)
+def watchdog(pytestconfig: pytest.Config) -> Iterator[None]:
+    faulthandler.dump_traceback_later(PROCESS_TIMEOUT, exit=True, file=pytestconfig.stash[STDERR])
     yield
     faulthandler.cancel_dump_traceback_later()
 

@@ -10,13 +10,16 @@ others, when those before them have ended.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, NoReturn
+
+# How long runs have to tell what they saw and to clean up, once they are interrupted, in seconds.
+GRACE = 5
 
 
 class Configuration(NamedTuple):
@@ -30,35 +33,63 @@ DELIVERY_OFF = Configuration(
 )
 
 
-def start(
-    configuration: Configuration, arguments: list[str], log: IO[bytes] | None
-) -> subprocess.Popen[bytes]:
-    """Begin a run: on the terminal, or with its output in a file."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "pytest", *(arguments or configuration.default_arguments)],
-        env=os.environ | configuration.environment,
-        stdin=subprocess.DEVNULL if log is not None else None,
-        stdout=log,
-        stderr=log,
-    )
+class Run:
+    """A run of pytest that has begun: on the terminal, or with its output in a file."""
+
+    def __init__(
+        self, configuration: Configuration, arguments: list[str], log: IO[bytes] | None
+    ) -> None:
+        self.configuration = configuration
+        self.log = log
+        self.shown = 0
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", *(arguments or configuration.default_arguments)],
+            env=os.environ | configuration.environment,
+            stdin=subprocess.DEVNULL if log is not None else None,
+            stdout=log,
+            stderr=log,
+        )
+
+    def follow(self, seconds: float = float("inf")) -> None:
+        """Show what the run has written, and what it writes until it ends."""
+        deadline = time.monotonic() + seconds
+        running = True
+        while running:
+            running = self.process.poll() is None and time.monotonic() < deadline
+            if self.log is not None:
+                # The position of the file itself is the one that the run writes at.
+                while data := os.pread(self.log.fileno(), 65536, self.shown):
+                    sys.stdout.buffer.write(data)
+                    self.shown += len(data)
+                sys.stdout.flush()
+            if running:
+                time.sleep(0.1)
+
+    def stop(self) -> None:
+        try:
+            self.process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def failure(self) -> str | None:
+        """What to say of a run that has failed; pytest has told which tests did."""
+        status = self.process.returncode
+        if status == 0:
+            return None
+        if status < 0:
+            return f"{self.configuration.name} (died of {signal.Signals(-status).name})"
+        return self.configuration.name
 
 
-def follow(process: subprocess.Popen[bytes], log: IO[bytes]) -> None:
-    """Show what a run has written, and what it writes until it ends."""
-    position, running = 0, True
-    while running:
-        running = process.poll() is None
-        # The position of the file itself is the one that the run writes at.
-        while data := os.pread(log.fileno(), 65536, position):
-            sys.stdout.buffer.write(data)
-            position += len(data)
-        sys.stdout.flush()
-        if running:
-            time.sleep(0.1)
+def terminated(*_: object) -> NoReturn:
+    sys.exit("terminated")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(usage=__doc__)
+    # Unlike Ctrl-C in a terminal, this does not reach the runs by itself.
+    signal.signal(signal.SIGTERM, terminated)
+    parser = argparse.ArgumentParser(usage=__doc__, allow_abbrev=False)
     parser.add_argument("--codec", action="append", help="default: compiled and pure")
     options, arguments = parser.parse_known_args()
     configurations = [
@@ -68,23 +99,27 @@ def main() -> None:
         ),
         DELIVERY_OFF,
     ]
-    failed = []
-    with contextlib.ExitStack() as stack:
-        runs: list[tuple[Configuration, subprocess.Popen[bytes], IO[bytes] | None]] = []
+    runs: list[Run] = []
+    try:
         for configuration in configurations:
-            log: IO[bytes] | None = None
-            if runs:
-                log = stack.enter_context(tempfile.TemporaryFile())
-            process = stack.enter_context(start(configuration, arguments, log))
-            stack.callback(process.terminate)
-            runs.append((configuration, process, log))
-        for configuration, process, log in runs:
-            print("==", *map("=".join, configuration.environment.items()), flush=True)
-            if log is not None:
-                follow(process, log)
-            if process.wait() != 0:
-                failed.append(configuration.name)
-    if failed:
+            log = tempfile.TemporaryFile() if runs else None
+            runs.append(Run(configuration, arguments, log))
+        for run in runs:
+            # A run that died has left its line unfinished.
+            print("\n==", *map("=".join, run.configuration.environment.items()), flush=True)
+            try:
+                run.follow()
+            except KeyboardInterrupt:
+                # The terminal has interrupted the runs, too.
+                run.follow(GRACE)
+                sys.exit("interrupted")
+    finally:
+        # Nothing but an interrupt makes pytest and its tests end the processes that they started.
+        for run in runs:
+            run.process.send_signal(signal.SIGINT)
+        for run in runs:
+            run.stop()
+    if failed := [failure for run in runs if (failure := run.failure())]:
         sys.exit(f"the tests failed on: {', '.join(failed)}")
 
 
