@@ -20,7 +20,7 @@ import pytest
 
 from websockets.asyncio.client import unix_connect
 from websockets.asyncio.server import ServerConnection, serve, unix_serve
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.frames import Close
 from websockets.http11 import Request, Response
 
@@ -130,6 +130,11 @@ async def fail_late(ws: ServerConnection) -> None:
     raise LookupError("a bug")
 
 
+async def lose_another(ws: ServerConnection) -> None:
+    await ws.wait_closed()
+    raise ConnectionClosedError(None, None)
+
+
 async def give_up(ws: ServerConnection) -> None:
     raise asyncio.CancelledError
 
@@ -149,6 +154,7 @@ def ended(text: str) -> tuple[str, str]:
         (echo, 4000, [ended("received 4000 (private use); then sent 4000 (private use)")]),
         (fail, 1000, [FAILED]),
         (fail_late, 1000, [FAILED]),
+        (lose_another, 1000, [FAILED]),
         (receive, 1000, [ended("received 1000 (OK); then sent 1000 (OK)")]),
         (send_late, 1000, [ended("received 1000 (OK); then sent 1000 (OK)")]),
         (give_up, 1000, []),

@@ -331,6 +331,25 @@ async def test_the_client_goes_during_process_request(
     assert [record.message for record in errors] == ["opening handshake failed"] * fails
 
 
+@pytest.mark.parametrize("another", [False, True])
+async def test_log_of_handlers(another: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """A client that leaves is no bug; who lets another connection's end escape has one."""
+
+    async def handler(ws: WebSocketServerProtocol) -> None:
+        await ws.wait_closed()
+        if another:
+            raise ConnectionClosedError(None, None)
+        await ws.recv()
+
+    caplog.set_level(logging.INFO, "websockets.server")
+    async with serving(handler) as server, raw_client(server) as peer:
+        await peer.send_close()
+        await peer.read_to_end()
+        await until(lambda: not server.websockets)
+    (line,) = (r for r in caplog.records if r.getMessage().startswith("connection handler"))
+    assert line.levelname == ("ERROR" if another else "INFO")
+
+
 async def test_a_subclass_fails_before_it_has_read_the_request(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -20,7 +20,7 @@ from ..extensions.permessage_deflate import apply_compression, enable_server_per
 from ..frames import CloseCode
 from ..headers import validate_subprotocols
 from ..http11 import SERVER, Request, Response
-from ..protocol import CLOSED, CONNECTING, OPEN
+from ..protocol import CLOSED, CONNECTING, OPEN, Protocol
 from ..server import SWITCHING_PROTOCOLS, ServerProtocol
 from ..settings import check_settings
 from ..typing import LoggerLike, Origin, PathLike, StatusLike, Subprotocol
@@ -193,16 +193,6 @@ class ServerConnection(Connection):
             http.HTTPStatus.SERVICE_UNAVAILABLE, "Server is shutting down.\n"
         )
 
-    def is_own_end(self, exc: Exception) -> bool:
-        """Whether an exception says that this connection is closed, no fault of its handler."""
-        protocol = self.protocol
-        return (
-            isinstance(exc, ConnectionClosed)
-            and protocol.state is CLOSED
-            and exc.rcvd == protocol.close_rcvd
-            and exc.sent == protocol.close_sent
-        )
-
     def abandon(self, code: int) -> None:
         """Start to close the connection, without waiting: its handler may not go on."""
         if self.protocol.state is OPEN:
@@ -372,7 +362,7 @@ class Server:
             connection.abandon(CloseCode.INTERNAL_ERROR)
             raise
         except Exception as exc:
-            if connection.is_own_end(exc):
+            if is_own_end(protocol, exc):
                 connection.logger.info("connection handler ended: %s", exc)
             else:
                 connection.logger.error("connection handler failed", exc_info=True)
@@ -451,6 +441,16 @@ class Server:
             self._started()
         assert self._closed is not None
         await asyncio.shield(self._closed)
+
+
+def is_own_end(protocol: Protocol, exc: Exception) -> bool:
+    """Whether an exception says that a connection is closed, which is no fault of its handler."""
+    return (
+        isinstance(exc, ConnectionClosed)
+        and protocol.state is CLOSED
+        and exc.rcvd == protocol.close_rcvd
+        and exc.sent == protocol.close_sent
+    )
 
 
 def serve(

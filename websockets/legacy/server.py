@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, cast
 
-from ..asyncio.server import SILENT, Server
+from ..asyncio.server import SILENT, Server, is_own_end
 from ..datastructures import Headers, HeadersLike
-from ..exceptions import ConnectionClosed, InvalidHandshake
+from ..exceptions import InvalidHandshake
 from ..extensions.base import Extension, ServerExtensionFactory
 from ..extensions.permessage_deflate import apply_compression, enable_server_permessage_deflate
 from ..frames import CloseCode
@@ -153,7 +153,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
                 self.fail_connection(CloseCode.GOING_AWAY)
                 raise
             except Exception as exc:
-                if self._is_own_end(exc):
+                if is_own_end(self.protocol, exc):
                     self.logger.info("connection handler ended: %s", exc)
                 else:
                     self.logger.error("connection handler failed", exc_info=True)
@@ -162,9 +162,6 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
                 await self.close()
         finally:
             self.ws_server.unregister(self)
-
-    def _is_own_end(self, exc: Exception) -> bool:
-        return isinstance(exc, ConnectionClosed) and self.closed
 
     def process_handshake(self) -> None:
         if self.protocol.events and not self._request.done():
