@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable
+from typing import TypeVar
 
 __all__ = ["read_integer", "read_number"]
+
+Number = TypeVar("Number", int, float)
 
 
 def read_integer(name: str, default: int) -> int:
@@ -18,16 +23,7 @@ def read_integer(name: str, default: int) -> int:
     Raises:
         ValueError: if it is not an integer, or negative.
     """
-    text = os.environ.get(name)
-    if text is None:
-        return default
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    if value < 0:
-        raise ValueError(f"{name} must be an integer, 0 or more, not {text!r}")
-    return value
+    return _read(name, default, int, "an integer")
 
 
 def read_number(name: str, default: float) -> float:
@@ -41,13 +37,15 @@ def read_number(name: str, default: float) -> float:
     Raises:
         ValueError: if it is not a number, or negative.
     """
+    return _read(name, default, float, "a number")
+
+
+def _read(name: str, default: Number, convert: Callable[[str], Number], kind: str) -> Number:
     text = os.environ.get(name)
     if text is None:
         return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not value >= 0:
-        raise ValueError(f"{name} must be a number, 0 or more, not {text!r}")
-    return value
+    with contextlib.suppress(ValueError):
+        value = convert(text)
+        if value >= 0:
+            return value
+    raise ValueError(f"{name} must be {kind}, 0 or more, not {text!r}")

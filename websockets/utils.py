@@ -1,4 +1,4 @@
-"""Small functions of the opening handshake, and a name for a socket."""
+"""Small functions of the opening handshake, a name for a socket, and masking by its public name."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import hashlib
 import os
 from typing import Any, Protocol
 
-from . import codec
-from .typing import BytesLike
+from .codec import apply_mask
 
 __all__ = ["accept_key", "apply_mask", "get_socket_name"]
 
@@ -35,24 +34,6 @@ def accept_key(key: str) -> str:
     # Not a use of SHA-1 for secrecy: without saying so it is refused on FIPS systems.
     digest = hashlib.sha1((key + GUID).encode(), usedforsecurity=False).digest()
     return binascii.b2a_base64(digest, newline=False).decode()
-
-
-def apply_mask(data: BytesLike, mask: BytesLike) -> bytes:
-    """
-    Mask or unmask a payload: XOR it with a masking key (RFC 6455 section 5.3).
-
-    Args:
-        data: bytes to mask or unmask.
-        mask: masking key of four bytes.
-
-    Returns:
-        As many bytes as ``data`` has.
-
-    Raises:
-        ValueError: if the key is not four bytes long.
-        TypeError: if an argument is not bytes-like.
-    """
-    return codec.apply_mask(data, mask)
 
 
 class _Socket(Protocol):
