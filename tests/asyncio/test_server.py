@@ -749,14 +749,6 @@ async def test_close_during_a_handshake(caplog: pytest.LogCaptureFixture) -> Non
     assert noise(caplog) == []
 
 
-async def test_close_before_a_request_came() -> None:
-    async with serving(echo, open_timeout=0.2) as server, raw_socket(server) as peer:
-        await turns()
-        server.close()
-        await within(server.wait_closed())
-        await peer.read_to_end()
-
-
 @pytest.mark.parametrize("ahead", range(6))
 async def test_close_when_a_connection_was_just_accepted(ahead: int) -> None:
     """However far its making has come, its client hears of the close, not the garbage collector."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import http
 import inspect
 import logging
@@ -548,9 +549,7 @@ def serve(
         close_timeout=close_timeout,
     )
     extensions = apply_compression(compression, extensions, enable_server_permessage_deflate)
-    if create_connection is None:
-        create_connection = ServerConnection
-    connection_class = create_connection
+    connection_class = create_connection or ServerConnection
 
     def create_protocol_connection(server: Server) -> ServerConnection:
         protocol_select = None
@@ -585,10 +584,7 @@ def serve(
 
     async def create_server(server: Server) -> asyncio.Server:
         loop = asyncio.get_running_loop()
-
-        def factory() -> ServerConnection:
-            return create_protocol_connection(server)
-
+        factory = functools.partial(create_protocol_connection, server)
         if unix:
             return await loop.create_unix_server(factory, **kwargs)
         return await loop.create_server(factory, host, port, **kwargs)
