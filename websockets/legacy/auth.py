@@ -45,14 +45,10 @@ class BasicAuthWebSocketServerProtocol(WebSocketServerProtocol):
         super().__init__(*args, **kwargs)
 
     async def check_credentials(self, username: str, password: str) -> bool:
-        """Tell whether credentials are right; override it, or give one to the constructor.
+        """Return whether credentials are right; override it, or give one to the constructor.
 
         Args:
-            username: name of the user.
-            password: password.
-
-        Returns:
-            Whether to let the user in.
+            username, password: what the client sent.
         """
         if self._check_credentials is None:
             return False
@@ -62,11 +58,7 @@ class BasicAuthWebSocketServerProtocol(WebSocketServerProtocol):
         """Check the credentials, and refuse the connection with status 401 if they are not right.
 
         Args:
-            path: path and query of the request.
-            request_headers: its headers.
-
-        Returns:
-            None to go on, or status, headers and body of a response.
+            path, request_headers: the request; subclasses call it for those that need credentials.
         """
         auth = BasicAuth(self.realm, check_credentials=self.check_credentials)
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from ..asyncio.client import ClientConnection
@@ -88,10 +87,8 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
 
         Args:
             wsuri: URI of the server.
-            origin: value of the ``Origin`` header.
-            available_extensions: extensions to negotiate.
-            available_subprotocols: subprotocols to negotiate.
-            extra_headers: headers to add to the request.
+            origin, extra_headers: headers to send.
+            available_extensions, available_subprotocols: what to negotiate.
 
         Raises:
             InvalidHandshake: if the server's response does not open the connection;
@@ -120,14 +117,10 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
     def process_extensions(
         headers: Headers, available_extensions: Sequence[ClientExtensionFactory] | None
     ) -> list[Any]:
-        """Check the extensions that the server accepted (RFC 6455 section 9.1).
+        """Return the extensions in use: those of the response that were offered (RFC 6455 9.1).
 
         Args:
-            headers: headers of the response.
-            available_extensions: extensions that were offered.
-
-        Returns:
-            The extensions in use.
+            headers, available_extensions: headers of the response, and what was offered.
 
         Raises:
             NegotiationError: if one was not offered, or its parameters are not acceptable.
@@ -139,14 +132,10 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
     def process_subprotocol(
         headers: Headers, available_subprotocols: Sequence[Subprotocol] | None
     ) -> Subprotocol | None:
-        """Check the subprotocol that the server selected (RFC 6455 section 1.9).
+        """Return the subprotocol that the server selected, None if there is none (RFC 6455 1.9).
 
         Args:
-            headers: headers of the response.
-            available_subprotocols: subprotocols that were offered.
-
-        Returns:
-            The subprotocol; None if there is none.
+            headers, available_subprotocols: headers of the response, and what was offered.
 
         Raises:
             NegotiationError: if it was not offered.
@@ -290,12 +279,7 @@ class Connect(modern_connect):
         self.protocol = await self
         return self.protocol
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         # With code 1000, whether something was raised or not.
         await self.protocol.close()
 
@@ -324,14 +308,11 @@ connect = Connect
 
 
 def unix_connect(path: str | None = None, uri: str = "ws://localhost/", **kwargs: Any) -> connect:
-    """Connect to a WebSocket server on a Unix socket.
+    """Return a :class:`Connect` to a WebSocket server on a Unix socket.
 
     Args:
         path: path of the socket.
         uri: URI for the handshake request.
         **kwargs: arguments of :class:`Connect`.
-
-    Returns:
-        What :class:`Connect` makes.
     """
     return connect(uri=uri, path=path, unix=True, **kwargs)

@@ -266,11 +266,7 @@ class WebSocketCommonProtocol(Connection):
             await super().send(message)
 
     async def wait_for_connection_lost(self) -> bool:
-        """Wait until the TCP connection is closed.
-
-        Returns:
-            Whether it is, which is always so.
-        """
+        """Wait until the TCP connection is closed; return whether it is, which is always so."""
         await self._wait_for_loss()
         return True
 
@@ -295,11 +291,7 @@ class WebSocketCommonProtocol(Connection):
         await super()._clear_to_send(control, fragment)
 
     def connection_closed_exc(self) -> ConnectionClosed:
-        """Return the exception that says how the connection ended.
-
-        Raises:
-            AssertionError: if it has not.
-        """
+        """Return the exception that says how the connection, which must be closed, ended."""
         return self.close_exc
 
     # What those build on who do the opening handshake themselves
@@ -348,12 +340,8 @@ def broadcast(
     """Send a message to several connections, as :func:`websockets.asyncio.server.broadcast` does.
 
     Args:
-        websockets: connections.
-        message: a string or bytes-like object.
+        websockets, message: connections, and what to send.
         raise_exceptions: whether to raise what went wrong, as an exception group.
-
-    Raises:
-        TypeError: if the type of the message is not supported.
     """
     broadcast_to(websockets, message, raise_exceptions=raise_exceptions)
 

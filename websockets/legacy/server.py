@@ -8,7 +8,6 @@ import http
 import inspect
 import warnings
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from types import TracebackType
 from typing import Any, ClassVar, cast
 
 from ..asyncio.server import SILENT, Server, is_own_end
@@ -212,14 +211,10 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
     def process_origin(
         headers: Headers, origins: Sequence[Origin | None] | None = None
     ) -> Origin | None:
-        """Check the origin of the request (RFC 6455 section 10.2).
+        """Return the origin of the request, None if it has none (RFC 6455 section 10.2).
 
         Args:
-            headers: headers of the request.
-            origins: acceptable values; None for any.
-
-        Returns:
-            The origin; None if the request has none.
+            headers, origins: headers of the request, and acceptable values; None for any.
 
         Raises:
             InvalidOrigin: if it is not acceptable.
@@ -233,8 +228,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
         """Negotiate extensions (RFC 6455 section 9.1).
 
         Args:
-            headers: headers of the request.
-            available_extensions: extensions of this side, in order of preference.
+            headers, available_extensions: headers of the request, and what this side has.
 
         Returns:
             Value of the response's ``Sec-WebSocket-Extensions``, None for no such header; and the
@@ -246,16 +240,10 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
     def process_subprotocol(
         self, headers: Headers, available_subprotocols: Sequence[Subprotocol] | None
     ) -> Subprotocol | None:
-        """Negotiate the subprotocol (RFC 6455 section 1.9).
-
-        Unlike the modern API, it goes on without one.
+        """Return what :meth:`select_subprotocol` picks; None, to go on without, if a side has none.
 
         Args:
-            headers: headers of the request.
-            available_subprotocols: subprotocols of this side.
-
-        Returns:
-            What :meth:`select_subprotocol` picks; None if either side has none.
+            headers, available_subprotocols: headers of the request, and what this side has.
         """
         offered = get_subprotocols(headers)
         if offered and available_subprotocols:
@@ -271,8 +259,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
         the one that is first on the whole. Override it to have another rule.
 
         Args:
-            client_subprotocols: subprotocols that the client offers.
-            server_subprotocols: subprotocols that the server has.
+            client_subprotocols, server_subprotocols: what they have, the best first.
 
         Returns:
             The subprotocol; None for none.
@@ -297,8 +284,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
 
         Args:
             origins: acceptable values of the ``Origin`` header.
-            available_extensions: extensions to negotiate.
-            available_subprotocols: subprotocols to negotiate.
+            available_extensions, available_subprotocols: what to negotiate.
             extra_headers: headers to add to the response.
 
         Returns:
@@ -404,29 +390,17 @@ class WebSocketServer(Server):
         return cast("set[WebSocketServerProtocol]", self.all_connections)
 
     def wrap(self, server: asyncio.Server) -> None:
-        """Take over the server that accepts the connections.
-
-        Args:
-            server: the event loop's server.
-        """
+        """Take over the event loop's server, which accepts the connections."""
         self.started(server)
 
     def register(self, protocol: WebSocketServerProtocol) -> None:
-        """Note that there is a connection, to close it when the server is closed.
-
-        Args:
-            protocol: the connection; its handler's task has begun.
-        """
+        """Note that there is a connection, to close it when the server is closed."""
         self.websockets.add(protocol)
         self.handler_tasks.add(protocol.handler_task)
         protocol.handler_task.add_done_callback(self._forget_task)
 
     def unregister(self, protocol: WebSocketServerProtocol) -> None:
-        """Note that a connection is closed.
-
-        Args:
-            protocol: the connection.
-        """
+        """Note that a connection is closed."""
         self.websockets.discard(protocol)
 
     def close(self, close_connections: bool = True) -> None:  # type: ignore[override]
@@ -541,12 +515,7 @@ class Serve:
     async def __aenter__(self) -> WebSocketServer:
         return await self
 
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         self.ws_server.close()
         await self.ws_server.wait_closed()
 
@@ -561,9 +530,6 @@ def unix_serve(ws_handler: Handler, path: str | None = None, **kwargs: Any) -> s
         ws_handler: coroutine function that handles a connection.
         path: path of the socket.
         **kwargs: arguments of :class:`Serve`.
-
-    Returns:
-        What :class:`Serve` makes.
     """
     return serve(ws_handler, path=path, unix=True, **kwargs)
 
