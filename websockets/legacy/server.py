@@ -37,8 +37,8 @@ __all__ = [
 
 HeadersLikeOrCallable = HeadersLike | Callable[[str, Headers], HeadersLike]
 
-#: What ``process_request`` may return: status, headers and, if there is one, body.
-HTTPResponse = tuple[StatusLike, HeadersLike] | tuple[StatusLike, HeadersLike, bytes]
+#: What ``process_request`` may return: status, headers and body, which may be left out.
+HTTPResponse = tuple[StatusLike, HeadersLike, bytes]
 
 ProcessRequest = Callable[[str, Headers], Awaitable[HTTPResponse | None]]
 SelectSubprotocol = Callable[[Sequence[Subprotocol], Sequence[Subprotocol]], Subprotocol]
