@@ -289,14 +289,14 @@ async def test_an_event_loop_that_is_held_up() -> None:
     """The pong has arrived, and nobody has read it: the peer is alive."""
     loop = asyncio.get_running_loop()
     near, far = socket.socketpair()
-    async with server_of_raw_client(ping_interval=0.01, ping_timeout=0.02) as (server, peer):
+    async with server_of_raw_client(ping_interval=0.01, ping_timeout=0.06) as (server, peer):
         ping = await peer.recv_frame()
 
         # uvloop looks at timers between this and the next look at its sockets.
         def hold_up() -> None:
             loop.remove_reader(near)
             peer.sock.send(client_frame(PONG, ping.payload))
-            time.sleep(0.05)
+            time.sleep(0.1)
 
         loop.add_reader(near, hold_up)
         far.send(b"now")
