@@ -14,6 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidURI
+from websockets.frames import Close
 
 from ..helpers import (
     CLOSE,
@@ -25,6 +26,7 @@ from ..helpers import (
     pair,
     port_of,
     request_bytes,
+    server_connection,
     serving,
     within,
 )
@@ -98,6 +100,39 @@ def test_what_leaves_the_event_loop_closes_the_connection(leaving: type[BaseExce
     server.close()
     loop.run_until_complete(server.wait_closed())
     loop.close()
+
+
+class Outcome(BaseException):
+    """As pytest's, of fail() or skip() within a handler."""
+
+
+async def test_an_exception_that_is_no_exception_closes_the_connection() -> None:
+    async def handler(ws: ServerConnection) -> None:
+        await ws.recv()
+        raise Outcome
+
+    async with serving(handler) as server, connecting(server) as ws:
+        (task,) = server.handler_tasks
+        await ws.send("now")
+        with pytest.raises(ConnectionClosedError) as raised:
+            await within(ws.recv())
+        assert raised.value.rcvd == Close(1011, "")
+        assert isinstance(task.exception(), Outcome)
+
+
+async def test_a_handler_that_is_freed_leaves_the_connection_alone() -> None:
+    async with server_connection() as (server, arrived), connecting(server) as ws:
+        connection = await within(arrived)
+        (task,) = server.handler_tasks
+        coroutine = task.get_coro()
+        assert coroutine is not None
+        coroutine.close()
+        await connection.send("still here")
+        assert await within(ws.recv()) == "still here"
+        task.cancel()
+        with pytest.raises(RuntimeError, match="already awaited"):
+            await task
+        await connection.close()
 
 
 @pytest.mark.parametrize("whose", ["connection", "class"])

@@ -358,16 +358,18 @@ class Server:
             # It was not for the connection to be left open.
             connection.abandon(CloseCode.GOING_AWAY)
             raise
-        except (KeyboardInterrupt, SystemExit):
-            # They leave the event loop, which need not run again.
-            connection.abandon(CloseCode.INTERNAL_ERROR)
-            raise
         except Exception as exc:
             if is_own_end(protocol, exc):
                 connection.logger.info("connection handler ended: %s", exc)
             else:
                 connection.logger.error("connection handler failed", exc_info=True)
             await connection.close(CloseCode.INTERNAL_ERROR)
+        except GeneratorExit:
+            raise  # the coroutine is being freed, its event loop being closed perhaps
+        except BaseException:
+            # It may leave the event loop, which need not run again.
+            connection.abandon(CloseCode.INTERNAL_ERROR)
+            raise
         else:
             await connection.close()
 
