@@ -45,6 +45,7 @@ PAGE_HEADERS = {
 HISTORY = 100  # messages
 NAME_LENGTH = 30  # characters
 TEXT_LENGTH = 4000  # characters
+BACKLOG = 2**23  # bytes that wait for a page which does not read; the history takes up to 5 MB
 
 
 class Room:
@@ -68,7 +69,7 @@ class Room:
                 self.say(name, message["text"], message["id"])
         except ConnectionClosed:
             pass  # before it was let in
-        except (ValueError, RecursionError) as exc:
+        except ValueError as exc:
             await websocket.close(CloseCode.POLICY_VIOLATION, str(exc))
         finally:
             if self.people.pop(websocket, None) is not None:
@@ -100,13 +101,21 @@ class Room:
         self.tell({"type": "people", "names": sorted(self.people.values(), key=str.casefold)})
 
     def tell(self, message: dict[str, Any]) -> None:
-        # It waits for nobody: a page that no longer reads is found and closed by keepalive.
+        # It waits for nobody: a page that no longer reads is found and closed by keepalive, unless
+        # the others have so much to say that it takes too much memory until then.
+        for websocket in self.people:
+            if websocket.transport.get_write_buffer_size() > BACKLOG:
+                websocket.transport.abort()
         broadcast(self.people, json.dumps(message))
 
 
 def expect(data: str | bytes, kind: str, **lengths: int) -> dict[str, str]:
     """Return what a page sent, if it is of a type and has strings of at most these lengths."""
-    message = json.loads(data)
+    try:
+        message = json.loads(data)
+    except (ValueError, RecursionError):
+        # Their texts can be longer than the reason of a close.
+        raise ValueError("expected JSON") from None
     if not isinstance(message, dict) or message.get("type") != kind:
         raise ValueError(f"expected a message of type {kind}")
     for key, length in lengths.items():
