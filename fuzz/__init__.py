@@ -10,4 +10,4 @@ from __future__ import annotations
 __all__ = ["TARGETS"]
 
 #: Names of the targets: modules here, and directories in ``corpus``.
-TARGETS = ("codec", "http", "handshake", "deflate", "pipe")
+TARGETS = ("codec", "http", "handshake", "deflate", "pipe", "proxy", "redirect")

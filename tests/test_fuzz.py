@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from websockets.datastructures import Headers
+
 fuzz = pytest.importorskip("fuzz", reason="the fuzz targets are not here")
 
 CORPUS = Path(__file__).resolve().parents[1] / "fuzz" / "corpus"
@@ -68,6 +70,13 @@ FAULTS: dict[str, tuple[str, str, Any]] = {
     "inflate": ("deflate", "fuzz.deflate.PerMessageDeflate.inflate", lambda *args: b"!"),
     "module": ("deflate", "websockets.extensions.deflate.TAIL", b""),
     "close": ("pipe", "websockets.protocol.Protocol.send_eof", lambda self: None),
+    "tunnel": ("proxy", "websockets.http11.is_interim", lambda status: False),
+    "authority": ("proxy", "websockets.proxy.build_host", lambda *args, **kwargs: "example.com:80"),
+    "credentials": ("redirect", "websockets.asyncio.client.without_credentials", Headers),
+    "origin": ("redirect", "websockets.asyncio.client.is_same_origin", lambda one, other: True),
+    "target": ("redirect", "websockets.asyncio.client.redirect_target", lambda uri, exc: 1 / 0),
+    "password": ("redirect", "websockets.exceptions.without_password", lambda url: url),
+    "cause": ("redirect", "websockets.uri.explain_url", lambda url, exc: (str(exc), exc)),
     "pong": ("pipe", "websockets.protocol.Protocol._check_state", lambda self, *states: None),
 }
 
