@@ -459,6 +459,55 @@ async def fail(exc: BaseException) -> None:
     raise exc
 
 
+class Short(WebSocketServerProtocol):
+    """It has no more of close() than it uses itself."""
+
+    async def close(self) -> None:  # type: ignore[override]
+        await super().close()
+
+
+async def test_a_handler_fails_whose_connection_has_a_close_of_its_own(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail(ws: WebSocketServerProtocol) -> None:
+        raise ValueError
+
+    async with (
+        serving(fail, create_protocol=Short) as server,
+        connect(f"ws://127.0.0.1:{port_of(server)}") as ws,
+    ):
+        await within(ws.wait_closed())
+        assert ws.close_code == 1011
+    assert "connection handler failed" in caplog.messages
+
+
+async def test_the_server_closes_connections_that_have_a_close_of_their_own() -> None:
+    class Coded(WebSocketServerProtocol):
+        async def close(self, code: int = 1000) -> None:  # type: ignore[override]
+            await super().close(code)
+
+    async with (
+        serving(create_protocol=Coded) as server,
+        connect(f"ws://127.0.0.1:{port_of(server)}") as ws,
+    ):
+        server.close()
+        await within(ws.wait_closed())
+        assert ws.close_code == 1001
+
+
+async def test_handlers_may_mark_their_connection() -> None:
+    """With any name that is not in the API."""
+
+    async def mark(ws: WebSocketServerProtocol) -> None:
+        for name in ("request_id", "_request", "_host", "_id", "_user", "_task", "_loop"):
+            setattr(ws, name, None)
+        await echo(ws)
+
+    async with serving(mark) as server, connect(f"ws://127.0.0.1:{port_of(server)}") as ws:
+        await ws.send("text")
+        assert await within(ws.recv()) == "text"
+
+
 async def test_handlers_need_not_catch_the_end(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
 

@@ -423,9 +423,10 @@ class Server:
         for connection in list(self.all_connections):
             connection.refuse()
         if close_connections:
+            # Subclasses may have a close() without a reason.
+            arguments = (code, reason) if reason else (code,)
             closing = [
-                asyncio.create_task(connection.close(code, reason))
-                for connection in self.connections
+                asyncio.create_task(connection.close(*arguments)) for connection in self.connections
             ]
             if closing:
                 await asyncio.wait(closing)

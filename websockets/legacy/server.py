@@ -104,7 +104,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
         self.open_timeout = open_timeout
         self._process_request = process_request
         self._select_subprotocol = select_subprotocol
-        self._request: asyncio.Future[Request | None] = self.loop.create_future()
+        self._ws_request: asyncio.Future[Request | None] = self.loop.create_future()
 
     def _create_protocol(self, max_size: int | None, logger: LoggerLike | None) -> ServerProtocol:
         return ServerProtocol(max_size=max_size, logger=logger)
@@ -156,22 +156,24 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
                     self.logger.info("connection handler ended: %s", exc)
                 else:
                     self.logger.error("connection handler failed", exc_info=True)
-                await self.close(CloseCode.INTERNAL_ERROR)
+                # Not close(), which a subclass may have without arguments.
+                self.fail_connection(CloseCode.INTERNAL_ERROR)
+                await self.wait_closed()
             else:
                 await self.close()
         finally:
             self.ws_server.unregister(self)
 
     def process_handshake(self) -> None:
-        if self.protocol.events and not self._request.done():
-            self._request.set_result(cast(Request, self.protocol.events.pop()))
-        elif self.protocol.ended and not self._request.done():
-            self._request.set_result(None)
+        if self.protocol.events and not self._ws_request.done():
+            self._ws_request.set_result(cast(Request, self.protocol.events.pop()))
+        elif self.protocol.ended and not self._ws_request.done():
+            self._ws_request.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if not self._request.done():
-            self._request.set_result(None)
+        if not self._ws_request.done():
+            self._ws_request.set_result(None)
 
     # The opening handshake (RFC 6455 section 4.2), whose steps subclasses replace
 
@@ -185,7 +187,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
             InvalidMessage: if what comes is no request; it has been answered already.
             ConnectionError: if the connection is lost before.
         """
-        request = await self._request
+        request = await self._ws_request
         if request is None:
             raise self.protocol.handshake_exc or ConnectionError("connection closed")
         self.path, self.request_headers = request.path, request.headers
@@ -366,8 +368,8 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
 
     def refuse(self) -> None:
         """Refuse the connection if no request has come yet."""
-        if self.protocol.state is CONNECTING and not self._request.done():
-            self._request.set_exception(
+        if self.protocol.state is CONNECTING and not self._ws_request.done():
+            self._ws_request.set_exception(
                 AbortHandshake(
                     http.HTTPStatus.SERVICE_UNAVAILABLE, Headers(), b"Server is shutting down.\n"
                 )
