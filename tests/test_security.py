@@ -1366,12 +1366,20 @@ class TestRedirects:
             "/to#fragment",
             "ws://user@{there}/",
             "ws://{there}\\@evil/",
+            # What can be in a URI, but not in the DNS.
+            "ws://a..example/",
+            "ws://" + "a" * 64 + ".example/",
         ],
     )
     async def test_invalid(self, location: str) -> None:
         with pytest.raises(InvalidURI):
             await self.follow(location)
         assert self.connections == 1, "nobody was connected to"
+
+    async def test_other_names_that_cannot_be(self) -> None:
+        """The URI is not to blame for them."""
+        with pytest.raises(UnicodeError):
+            await connect("ws://example.com/", host="a..example", port=1, proxy=None)
 
     @pytest.mark.parametrize("location", ["/to\x00", "/to\rX-Injected: 1", "/to\nX-Injected: 1"])
     async def test_control_characters(self, location: str) -> None:

@@ -69,6 +69,11 @@ _is_forbidden = re.compile(r"[\x00-\x20\x7f]").search
 _has_surrogates = re.compile("[\ud800-\udfff]").search
 
 
+def is_domain_name(host: str) -> bool:
+    """Tell whether the labels of a host have lengths for the DNS (RFC 1035 section 2.3.4)."""
+    return all(0 < len(label) < 64 for label in host.removesuffix(".").split("."))
+
+
 def _encode(text: str) -> str:
     """Map a component of an IRI to a URI: encode only what is not ASCII (RFC 3987 section 3.1)."""
     if text.isascii():

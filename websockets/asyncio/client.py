@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 from ..client import ClientProtocol, add_reason, backoff
 from ..client import process_exception as process_exception
 from ..datastructures import Headers, HeadersLike
-from ..exceptions import SecurityError, without_password
+from ..exceptions import InvalidURI, SecurityError, without_password
 from ..extensions.base import ClientExtensionFactory
 from ..extensions.permessage_deflate import apply_compression, enable_client_permessage_deflate
 from ..headers import validate_subprotocols
@@ -25,7 +25,7 @@ from ..redirect import MAX_REDIRECTS, is_same_origin, redirect_target, without_c
 from ..session import Timeout
 from ..settings import check_settings
 from ..typing import LoggerLike, Origin, PathLike, Subprotocol
-from ..uri import WebSocketURI, parse_uri
+from ..uri import WebSocketURI, is_domain_name, parse_uri
 from .connection import Connection
 from .tunnel import open_http_tunnel, open_socks_tunnel
 
@@ -426,7 +426,13 @@ class connect:
 
     async def _attempt(self) -> ClientConnection | None:
         """Connect once; return the connection, or None to try again, a redirect being followed."""
-        connection = await self.open_tcp_connection()
+        try:
+            connection = await self.open_tcp_connection()
+        except UnicodeError as exc:
+            # The resolver and TLS say so of a name that cannot be in the DNS.
+            if is_domain_name(self.ws_uri.host):
+                raise
+            raise InvalidURI(self.uri, f"hostname isn't valid: {exc}") from exc
         try:
             headers = self.additional_headers
             if headers is not None and self._is_elsewhere:
