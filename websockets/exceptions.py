@@ -97,6 +97,23 @@ _hide_password = re.compile(r"(//[^/?#:]*):(?:[^/?#]*@|(?![0-9]*+(?:[/?#]|\Z)).*
 _hide_quoted = re.compile(r"(['\"]).*\1", re.DOTALL).sub
 
 
+def forget_frames(exc: BaseException | None) -> None:
+    """
+    Forget where an exception was raised that is kept for others to look at.
+
+    The frames in its traceback refer to the connection that keeps it, which would leave both to the
+    cyclic garbage collector; and those who connect and send no WebSocket are many.
+
+    Args:
+        exc: the exception; its causes are included.
+    """
+    while exc is not None:
+        exc.__traceback__ = None
+        if exc.__suppress_context__:
+            exc.__context__ = None  # it is not shown
+        exc = exc.__cause__
+
+
 def without_password(url: str) -> str:
     """
     Return a URL as it may be shown: logs are read by more people than know its password.

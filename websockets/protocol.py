@@ -19,6 +19,7 @@ from .exceptions import (
     PayloadTooBig,
     ProtocolError,
     TooManyFragments,
+    forget_frames,
 )
 from .extensions.deflate import PerMessageDeflate
 from .former import former_names
@@ -583,6 +584,8 @@ class Protocol:
             code, reason = CloseCode.MESSAGE_TOO_BIG, "too many fragments"
         else:  # an extension's own
             self.logger.error("parser failed", exc_info=exc)
+        if code != CloseCode.INTERNAL_ERROR:
+            forget_frames(exc)
         self.parser_exc = exc
         # RFC 6455 section 5.5: two of the 125 bytes of a control frame are the code.
         self.fail(code, reason.encode()[:123].decode(errors="ignore"))

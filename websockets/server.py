@@ -26,6 +26,7 @@ from .exceptions import (
     NegotiationError,
     RequestLineTooLong,
     TooManyHeaders,
+    forget_frames,
 )
 from .extensions.base import Extension, ServerExtensionFactory
 from .former import former_names
@@ -516,6 +517,7 @@ class ServerProtocol(Protocol):
         self.handshake_exc = request._exception = exc
         if self.debug:
             self.logger.debug("! %s", what, exc_info=True)
+        forget_frames(exc)
         return self.reject(status, explain(exc) + hint)
 
     def _apologize(self, request: Request, exc: Exception) -> Response:
@@ -536,6 +538,7 @@ class ServerProtocol(Protocol):
         self.handshake_exc = exc
         if self.debug:
             self.logger.debug("! %s", what, exc_info=True)
+        forget_frames(exc)
         if status is not None:
             self.send_response(self.reject(status, explain(exc)))
             return

@@ -14,6 +14,8 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection, serve
 
+from ..helpers import TEXT, client_frame, raw_socket, request_bytes, turns, until
+
 
 @pytest.mark.parametrize("level", [logging.WARNING, logging.INFO], ids=["quiet", "logging"])
 async def test_closed_connections_are_freed_at_once(level: int, caplog: Any) -> None:
@@ -43,5 +45,47 @@ async def test_closed_connections_are_freed_at_once(level: int, caplog: Any) -> 
                 await asyncio.sleep(0.01)
             caplog.clear()
             assert [reference() for reference in references] == [None, None]
+        finally:
+            gc.enable()
+
+
+REQUEST = request_bytes(80)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        REQUEST[:40],
+        b"\xff\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        REQUEST.replace(b"Version: 13", b"Version: 12"),
+        REQUEST.replace(b"Key: ", b"Key: *"),
+        REQUEST + b"\xff\xff",
+        REQUEST + client_frame(TEXT, b"\xff"),
+    ],
+)
+async def test_strangers_are_freed_at_once(sent: bytes) -> None:
+    """They are many: who looks whether the port is open, crawlers, health checks, scanners."""
+    references: list[weakref.ref[Connection]] = []
+
+    class Known(ServerConnection):
+        __slots__ = ()
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            references.append(weakref.ref(self))
+
+    async def idle(ws: ServerConnection) -> None:
+        await ws.wait_closed()
+
+    async with serve(idle, "127.0.0.1", 0, create_connection=Known) as server:
+        gc.disable()
+        try:
+            async with raw_socket(server) as peer:
+                await peer.send(sent)
+                await until(lambda: references)
+                await turns()
+            await until(lambda: references[0]() is None)
         finally:
             gc.enable()
