@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib
 import warnings
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from ..ends import (
     CLOSE,
+    KEY,
     PING,
     PONG,
     QUIET,
@@ -28,7 +30,7 @@ from ..scenario import Scenario, scenario
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     from websockets.legacy.auth import basic_auth_protocol_factory
-    from websockets.legacy.client import connect
+    from websockets.legacy.client import WebSocketClientProtocol, connect
     from websockets.legacy.server import WebSocketServerProtocol, serve
 
 
@@ -563,3 +565,169 @@ async def iterables(s: Scenario) -> None:
         await websocket.send([b"bytes"])
         await websocket.send([])
         await websocket.send("x" * 126)
+
+
+@scenario
+async def max_size_changed(s: Scenario) -> None:
+    """A limit that the application changes, in a constructor and while it is connected."""
+
+    class Unlimited(WebSocketClientProtocol):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.max_size = None
+
+    async def forgiving(websocket: Any) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            await echo(websocket)
+
+    async with served(s, forgiving, max_size=None) as where:
+        async with connecting(where, create_protocol=Unlimited, max_size=10) as websocket:
+            await websocket.send("x" * 100)
+            s.note("received", len(await websocket.recv()), websocket.max_size)
+        async with connecting(where) as websocket:
+            websocket.max_size = 10
+            await websocket.send("x" * 100)
+            with contextlib.suppress(ConnectionClosed):
+                await websocket.recv()
+            s.note("failed", websocket.max_size, websocket.close_sent.code)
+
+
+@scenario
+async def process_request_of_any_kind(s: Scenario) -> None:
+    """Functions, coroutine functions, objects that can be called, and methods."""
+
+    class Called:
+        async def __call__(self, path: str, headers: Any) -> None:
+            s.note("object")
+
+    def function(path: str, headers: Any) -> None:
+        s.note("function")
+
+    class Custom(WebSocketServerProtocol):
+        def process_request(self, path: str, headers: Any) -> Any:
+            s.note("method")
+            return None
+
+    hooks: list[dict[str, Any]] = [{"process_request": Called()}, {"process_request": function}]
+    hooks += [{"process_request": lambda path, headers: Called()(path, headers)}]
+    hooks += [{"create_protocol": Custom}]
+    for hook in hooks:
+        async with served(s, echo, **hook) as where, raw_client(s, where) as raw:
+            await raw.open()
+            await raw.send(masked(CLOSE, close_payload(1000)))
+            await raw.end()
+
+
+@scenario
+async def handlers_of_any_kind(s: Scenario) -> None:
+    """Methods, objects that can be called, partial functions, and optional arguments."""
+
+    class Called:
+        async def __call__(self, websocket: Any) -> None:
+            await websocket.send("object")
+
+        async def method(self, websocket: Any, path: str) -> None:
+            await websocket.send(f"method {path}")
+
+    async def star(*args: Any) -> None:
+        await args[0].send(f"{len(args)} arguments")
+
+    async def optional(websocket: Any, path: str | None = None) -> None:
+        await websocket.send(f"path {path}")
+
+    async def three(word: str, websocket: Any, path: str) -> None:
+        await websocket.send(f"{word} {path}")
+
+    async def none() -> None: ...
+
+    handlers = [Called(), Called().method, star, optional, functools.partial(three, "x"), none]
+    for handler in handlers:
+        async with served(s, handler) as where, connecting(f"{where}/p") as websocket:
+            with s.failing("recv"):
+                s.note("received", await websocket.recv())
+
+
+@scenario
+async def by_hand(s: Scenario) -> None:
+    """A protocol that a server makes and feeds itself, with a transport of its own."""
+
+    class Transport(asyncio.Transport):
+        def write(self, data: Any) -> None:
+            s.note("written", bytes(data))
+
+        def set_write_buffer_limits(self, high: Any = None, low: Any = None) -> None: ...
+        def write_eof(self) -> None: ...
+        def can_write_eof(self) -> bool:
+            return True
+
+        def close(self) -> None: ...
+        def abort(self) -> None: ...
+        def is_closing(self) -> bool:
+            return False
+
+    class Serving:
+        def register(self, protocol: Any) -> None: ...
+        def unregister(self, protocol: Any) -> None: ...
+        def is_serving(self) -> bool:
+            return True
+
+    track = s.track("handler")
+
+    async def handler(websocket: Any) -> None:
+        try:
+            while True:
+                message = await websocket.recv()
+                track.note("received", message)
+                await websocket.send(message)
+        except ConnectionClosed:
+            track.note("closed", websocket.close_code, websocket.close_reason)
+
+    transport = Transport({"peername": ("192.0.2.1", 5), "sockname": ("192.0.2.2", 80)})
+    protocol = WebSocketServerProtocol(handler, Serving(), ping_interval=None, logger=QUIET)  # type: ignore[arg-type]
+    protocol.connection_made(transport)
+    s.note("addresses", protocol.local_address, protocol.remote_address)
+    request = (
+        "GET /path HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    for data in (
+        request[:70].encode(),
+        request[70:].encode(),
+        masked(TEXT, "one") + masked(TEXT, "two"),
+        *(bytes([byte]) for byte in masked(TEXT, "slow")),
+        masked(PING, b"ping"),
+        masked(CLOSE, close_payload(1001, "bye")),
+    ):
+        protocol.data_received(data)
+        await asyncio.sleep(0.005)
+    protocol.eof_received()
+    protocol.connection_lost(None)
+    await asyncio.sleep(0.01)
+    s.note("closed", protocol.closed, protocol.close_code, protocol.close_reason)
+
+
+@scenario
+async def subclass_with_a_close_of_its_own(s: Scenario) -> None:
+    """Handlers that fail, and a server that closes, where close() has fewer arguments."""
+
+    class Short(WebSocketServerProtocol):
+        async def close(self) -> None:  # type: ignore[override]
+            await super().close()
+
+    class Coded(WebSocketServerProtocol):
+        async def close(self, code: int = 1000) -> None:  # type: ignore[override]
+            await super().close(code)
+
+    async def fail(websocket: Any) -> None:
+        raise ValueError
+
+    async with served(s, fail, create_protocol=Short) as where, raw_client(s, where) as raw:
+        await raw.open()
+        await raw.end()
+    async with serve(echo, "127.0.0.1", 0, create_protocol=Coded, logger=QUIET) as server:
+        port = server.sockets[0].getsockname()[1]
+        s.ports.append(port)
+        async with connecting(f"ws://127.0.0.1:{port}") as websocket:
+            server.close()
+            await websocket.wait_closed()
+            s.note("closed", websocket.close_code, websocket.close_reason)
