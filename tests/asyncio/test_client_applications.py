@@ -28,6 +28,7 @@ from ..helpers import (
     request_bytes,
     server_connection,
     serving,
+    turns,
     within,
 )
 
@@ -100,6 +101,47 @@ def test_what_leaves_the_event_loop_closes_the_connection(leaving: type[BaseExce
     server.close()
     loop.run_until_complete(server.wait_closed())
     loop.close()
+
+
+async def test_a_task_runs_the_event_loop(on_uvloop: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As nest_asyncio lets it, which puts this mark on asyncio, and cannot do it to uvloop."""
+    if on_uvloop:
+        pytest.skip("not on uvloop")
+    async with pair() as (ws, other):
+        # Wake-ups have been seen to run their tasks before it is applied.
+        for message in ("first", "second"):
+            task = asyncio.create_task(ws.recv())
+            await turns()
+            await other.send(message)
+            assert await within(task) == message
+        monkeypatch.setattr(asyncio, "_nest_patched", True, raising=False)
+        loop = asyncio.get_running_loop()
+
+        def run(coroutine: Any) -> Any:
+            task = loop.create_task(coroutine)
+            running: Any = asyncio.current_task()
+            asyncio.tasks._leave_task(loop, running)
+            try:
+                for _ in range(100):
+                    if task.done():
+                        break
+                    loop._run_once()  # type: ignore[attr-defined]
+            finally:
+                asyncio.tasks._enter_task(loop, running)
+            return task.result()
+
+        async def ask() -> str | bytes:
+            await other.send("question")
+            return await ws.recv()
+
+        async def receive() -> None:
+            assert await ws.recv() == "third"
+            assert run(ask()) == "question"
+
+        receiving = asyncio.create_task(receive())
+        await turns()
+        await other.send("third")
+        await within(receiving)
 
 
 class Outcome(BaseException):

@@ -92,8 +92,13 @@ def wake(future: asyncio.Future[None]) -> None:
         callback, context = callbacks[0]
         task = getattr(callback, "__self__", None)
         loop = future.get_loop()
-        # While a task is running, stepping another is an error.
-        if isinstance(task, asyncio.Task) and current_task(loop) is None:
+        # While a task is running, stepping another is an error. With nest_asyncio, common in
+        # notebooks, it may run the event loop itself, which cannot run this callback again.
+        if (
+            isinstance(task, asyncio.Task)
+            and current_task(loop) is None
+            and not hasattr(asyncio, "_nest_patched")
+        ):
             future.remove_done_callback(callback)
             future.set_result(None)
             try:

@@ -104,6 +104,9 @@ cdef dict current_tasks = None
 if sys.version_info < (3, 12):
     current_tasks = asyncio.tasks._current_tasks
 
+# Where nest_asyncio leaves its mark, when it is applied.
+cdef dict marks = asyncio.__dict__
+
 # From 3.14 on, a task that waits is known to the future, until that future wakes it.
 cdef bint _reuse = sys.version_info < (3, 14)
 
@@ -152,7 +155,13 @@ def set_direct(bint direct):
 
 
 cdef inline bint is_idle(loop) except -1:
-    """Whether no task of an event loop is running: then another may be stepped."""
+    """Whether no task of an event loop is running: then another may be stepped.
+
+    With nest_asyncio, common in notebooks, a task may run the event loop itself, which cannot run
+    the callback again that this is in.
+    """
+    if "_nest_patched" in marks:
+        return False
     if current_tasks is not None:
         return loop not in current_tasks
     return current_task(loop) is None
