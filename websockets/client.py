@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from .datastructures import Headers
 from .environment import read_number
 from .exceptions import (
+    InvalidHandshake,
     InvalidHeader,
     InvalidHeaderValue,
     InvalidMessage,
     InvalidStatus,
     NegotiationError,
     StatusLineTooLong,
+    forget_frames,
 )
 from .extensions.base import ClientExtensionFactory, Extension
 from .former import former_names
@@ -247,6 +249,8 @@ class ClientProtocol(Protocol):
         self.handshake_parser_done()
 
     def _fail_handshake(self, exc: Exception) -> None:
+        if isinstance(exc, InvalidHandshake):  # not an extension's own
+            forget_frames(exc)
         self.handshake_exc = exc
         if not self.eof_sent:
             self.send_eof()

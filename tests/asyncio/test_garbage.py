@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection, serve
 
-from ..helpers import TEXT, client_frame, raw_socket, request_bytes, turns, until
+from ..helpers import TEXT, client_frame, raw_server, raw_socket, request_bytes, turns, until
 
 
 @pytest.mark.parametrize("level", [logging.WARNING, logging.INFO], ids=["quiet", "logging"])
@@ -86,6 +86,30 @@ async def test_strangers_are_freed_at_once(sent: bytes) -> None:
                 await peer.send(sent)
                 await until(lambda: references)
                 await turns()
+            await until(lambda: references[0]() is None)
+        finally:
+            gc.enable()
+
+
+async def test_attempts_that_took_too_long_are_freed_at_once() -> None:
+    """A client whose server is overloaded makes many."""
+    references: list[weakref.ref[Connection]] = []
+
+    class Known(ClientConnection):
+        __slots__ = ()
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            references.append(weakref.ref(self))
+
+    async def attempt(uri: str) -> None:
+        with pytest.raises(TimeoutError):
+            await connect(uri, open_timeout=0.01, create_connection=Known)
+
+    async with raw_server() as server:
+        gc.disable()
+        try:
+            await asyncio.create_task(attempt(server.uri))
             await until(lambda: references[0]() is None)
         finally:
             gc.enable()
