@@ -86,7 +86,8 @@ def test_lists(
     with pytest.raises(InvalidHeaderFormat) as raised:
         parse(value)
     assert raised.value.args == (name, error, value, pos)
-    assert str(raised.value) == f"invalid {name} header: {error} at {pos} in {value}"
+    shown = value if value.isprintable() else repr(value)[1:-1]
+    assert str(raised.value) == f"invalid {name} header: {error} at {pos} in {shown}"
 
 
 @pytest.mark.parametrize(

@@ -1387,6 +1387,36 @@ class TestRedirects:
             await self.follow(location)
         assert self.connections == 1
 
+    async def test_terminals_are_not_commanded(self) -> None:
+        """Nor by the control characters of ISO-8859-1, in the text of any exception."""
+        for refusal in (
+            b"302 Go\r\nLocation: http://\x9b31m/",
+            b"302 Go\r\nLocation: wss://a:\x9b31m/",
+            b"302 Go\r\nLocation: ws://a/\x9b31m",
+            b"404 No\r\nContent-Length: \x9b31m",
+            b"404 No\r\nTransfer-Encoding: \x9b31m",
+            b"404 No\r\nTransfer-Encoding\x9b31m: chunked",
+            b"404 \x9b31m\r\nContent-Length: 0",
+            b"101 Yes\r\nUpgrade: \x9b31m",
+            b"101 Yes\r\nUpgrade: websocket\r\nConnection: \x9b31m",
+            b"101 Yes\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: \x9b31m",
+        ):
+            client = connect("wss://example.com/", proxy=None)
+            protocol = ClientProtocol(client.ws_uri)
+            protocol.receive_data(b"HTTP/1.1 %b\r\nA: b\r\n\r\n" % refusal)
+            protocol.receive_eof()
+            assert protocol.handshake_exc is not None
+            outcome: Any
+            try:
+                outcome = client.process_redirect(protocol.handshake_exc)
+            except InvalidURI as exc:
+                outcome = exc
+            assert isinstance(outcome, Exception)
+            while outcome is not None:
+                assert str(outcome).isprintable()
+                outcome = outcome.__cause__
+
     async def test_encoded_line_ends_stay_encoded(self) -> None:
         _, second = await self.follow("/to%0d%0aX-Injected:1")
         assert second.startswith(b"GET /to%0d%0aX-Injected:1 HTTP/1.1\r\n")

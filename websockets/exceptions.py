@@ -230,7 +230,7 @@ class InvalidURI(WebSocketException):
         super().__init__(uri, msg)
 
     def __str__(self) -> str:
-        return f"{without_password(self.uri)} isn't a valid URI: {self.msg}"
+        return printable(f"{without_password(self.uri)} isn't a valid URI: {self.msg}")
 
 
 class InvalidProxy(WebSocketException):
@@ -250,7 +250,7 @@ class InvalidProxy(WebSocketException):
         super().__init__(proxy, msg)
 
     def __str__(self) -> str:
-        return f"{without_password(self.proxy)} isn't a valid proxy: {self.msg}"
+        return printable(f"{without_password(self.proxy)} isn't a valid proxy: {self.msg}")
 
 
 class InvalidHandshake(WebSocketException):
@@ -372,7 +372,7 @@ class InvalidHeader(InvalidHandshake):
             return f"missing {self.name} header"
         if self.value == "":
             return f"empty {self.name} header"
-        return f"invalid {self.name} header: {self.value}"
+        return printable(f"invalid {self.name} header: {self.value}")
 
 
 class InvalidHeaderFormat(InvalidHeader):

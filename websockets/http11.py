@@ -22,6 +22,7 @@ from .exceptions import (
     SecurityError,
     StatusLineTooLong,
     TooManyHeaders,
+    printable,
 )
 from .version import version
 
@@ -478,12 +479,12 @@ class ResponseParser(_Parser):
         if "Transfer-Encoding" in self._headers:
             coding = self._headers["Transfer-Encoding"]
             if coding.lower() != "chunked":
-                raise NotImplementedError(f"transfer coding {coding} isn't supported")
+                raise NotImplementedError(f"transfer coding {printable(coding)} isn't supported")
             return self._read_chunks
         if "Content-Length" in self._headers:
             length = self._headers["Content-Length"]
             if not _is_length(length):
-                raise SecurityError(f"invalid content length: {length}")
+                raise SecurityError(f"invalid content length: {printable(length)}")
             self._left = int(length)
             if self._left > MAX_BODY_SIZE:
                 raise SecurityError(f"body too large: {self._left} bytes")

@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 from ..client import ClientProtocol, add_reason, backoff
 from ..client import process_exception as process_exception
 from ..datastructures import Headers, HeadersLike
-from ..exceptions import InvalidURI, SecurityError, without_password
+from ..exceptions import InvalidURI, SecurityError, printable, without_password
 from ..extensions.base import ClientExtensionFactory
 from ..extensions.permessage_deflate import apply_compression, enable_client_permessage_deflate
 from ..headers import validate_subprotocols
@@ -384,7 +384,7 @@ class connect:
         if uri is None:
             return exc
         ws_uri = parse_uri(uri)
-        shown = without_password(uri)
+        shown = printable(without_password(uri))
         # What was meant to be encrypted stays so.
         if self.ws_uri.secure and not ws_uri.secure:
             return SecurityError(f"cannot follow redirect to non-secure URI {shown}")
