@@ -59,6 +59,7 @@ except ImportError:
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 AGAIN = "passed only when run again"
+WHOLE = "the run as a whole"  # which has failed, while no check did
 Outcomes = dict[str, str]  # by the name of the check or test
 
 
@@ -393,7 +394,7 @@ class Workshop:
                 for name in failed:
                     found[name] = AGAIN if again.get(name) == PASSED else FAILED
         if status and FAILED not in found.values():
-            found["the run as a whole"] = FAILED
+            found[WHOLE] = FAILED
         return found
 
     def run_suite(self, suite: Suite, log: Path, *options: str) -> tuple[Outcomes, int]:
@@ -423,6 +424,8 @@ class Workshop:
         }
         path = self.directory / "released.json"
         kept = json.loads(path.read_text()) if path.exists() else {}
+        # A browser that did not start, for example, may do so now.
+        kept = {key: found for key, found in kept.items() if WHOLE not in found}
         missing = [what for what in self.application.runs if keys[what.name] not in kept]
         if missing:
             released = self.pins["websockets"]
