@@ -765,6 +765,18 @@ def test_response_body(row: Row) -> None:
     assert type(exc.__cause__) is SecurityError
 
 
+@checks("chunks in it")
+def test_chunks(row: Row) -> None:
+    assert row.number == http11.MAX_CHUNKS
+    chunked = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+    exc = answer(chunked + b"1\r\nx\r\n" * row.number + b"0\r\n\r\n")
+    assert isinstance(exc, InvalidStatus)
+    assert exc.response.body == b"x" * row.number
+    exc = answer(chunked + b"1\r\nx\r\n" * (row.number + 1))
+    assert type(exc) is InvalidMessage
+    assert type(exc.__cause__) is SecurityError
+
+
 @checks("interim responses")
 def test_interim_responses(row: Row) -> None:
     assert row.number == http11.MAX_INTERIM_RESPONSES

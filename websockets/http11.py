@@ -45,6 +45,9 @@ MAX_LINE_LENGTH = read_integer("WEBSOCKETS_MAX_LINE_LENGTH", 8192)
 #: Largest body of a response in bytes.
 MAX_BODY_SIZE = read_integer("WEBSOCKETS_MAX_BODY_SIZE", 2**20)
 
+#: Most chunks in a body: bytes are limited, and each chunk takes time, however small.
+MAX_CHUNKS = 4096
+
 #: Most interim responses before the final one.
 MAX_INTERIM_RESPONSES = 32
 
@@ -414,12 +417,22 @@ class ResponseParser(_Parser):
             the tunnel (RFC 9112 section 6.3), and what it adds when it refuses is not needed.
     """
 
-    __slots__ = ("_body", "_from_proxy", "_interim", "_left", "_line", "_read_body", "_trailers")
+    __slots__ = (
+        "_body",
+        "_chunks",
+        "_from_proxy",
+        "_interim",
+        "_left",
+        "_line",
+        "_read_body",
+        "_trailers",
+    )
 
     def __init__(self, *, from_proxy: bool = False) -> None:
         super().__init__()
         self._from_proxy = from_proxy
         self._interim = 0
+        self._chunks = 0
         self._line: tuple[int, str] | None = None
         # Once the head is complete: what reads the body, and tells whether it is complete.
         self._read_body: Callable[[], bool] | None = None
@@ -532,6 +545,9 @@ class ResponseParser(_Parser):
                 if size == 0:
                     self._trailers = Headers()
                     break
+                self._chunks += 1
+                if self._chunks > MAX_CHUNKS:
+                    raise SecurityError(f"expected no more than {MAX_CHUNKS} chunks")
                 self._left = size
             if self._left and not self._read_length():
                 return False
