@@ -174,16 +174,11 @@ class Connect(modern_connect):
         TimeoutError: if it takes too long.
     """
 
-    #: How many attempts to connect there are at most, redirects being followed.
+    # Attempts to connect, redirects being followed; and seconds between those of an iteration.
     MAX_REDIRECTS_ALLOWED = MAX_REDIRECTS
-
-    #: For iteration: seconds before the second attempt, at most; the time is chosen at random.
     BACKOFF_INITIAL = BACKOFF_INITIAL_DELAY
-    #: Seconds before the third.
     BACKOFF_MIN = BACKOFF_MIN_DELAY
-    #: Seconds between attempts, at most.
     BACKOFF_MAX = BACKOFF_MAX_DELAY
-    #: Each later time is this many times the one before.
     BACKOFF_FACTOR = BACKOFF_FACTOR
 
     def __init__(
