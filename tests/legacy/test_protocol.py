@@ -7,6 +7,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
+from unittest.mock import AsyncMock, patch
 
 import pytest
 
@@ -274,6 +275,13 @@ async def test_iteration_calls_what_a_subclass_has_for_recv() -> None:
         await peer.send_frame(TEXT, b"one")
         await peer.send_close(1000)
         assert [message async for message in protocol] == ["ONE"]
+
+
+async def test_iteration_calls_what_a_test_has_for_recv() -> None:
+    recv = AsyncMock(side_effect=["one", ConnectionClosedOK(None, None)])
+    async with with_raw_peer(Server) as (protocol, _):
+        with patch.object(protocol, "recv", recv):
+            assert [message async for message in protocol] == ["one"]
 
 
 async def test_legacy_recv_returns_none_at_the_end() -> None:

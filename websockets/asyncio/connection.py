@@ -252,7 +252,7 @@ class Connection(Channel, asyncio.BufferedProtocol):
         Raises:
             ConnectionClosedError: if it is closed in another way.
         """
-        if type(self).recv is not _recv or "recv" in vars(self):
+        if type(self).recv is not type(self)._recv or "recv" in vars(self):
             return self._iterate()
         return self
 
@@ -297,6 +297,8 @@ class Connection(Channel, asyncio.BufferedProtocol):
         except UnicodeDecodeError as exc:
             await self._fail_decoding(exc)
             raise self.close_exc from exc
+
+    _recv = recv  # the same, unless a subclass has its own, or a test replaces it
 
     @overload
     def recv_streaming(self, decode: Literal[True]) -> AsyncIterator[str]: ...
@@ -954,10 +956,6 @@ class Connection(Channel, asyncio.BufferedProtocol):
             finally:
                 if not self._lost:
                     self._lost_waiters.remove(waiter)
-
-
-# The one that is in the class, unless a test replaces it.
-_recv = Connection.recv
 
 
 def release(waiter: asyncio.Future[None]) -> None:

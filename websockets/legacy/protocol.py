@@ -229,15 +229,15 @@ class WebSocketCommonProtocol(Connection):
                 return None  # type: ignore[return-value]
         return await self._next_message()
 
+    _recv = recv  # type: ignore[assignment]
+
     def __aiter__(self) -> AsyncIterator[Data]:
         """Iterate over the messages, until the connection is closed with code 1000, 1001 or 1005.
 
         Raises:
             ConnectionClosedError: if it is closed in another way.
         """
-        if type(self).recv is not WebSocketCommonProtocol.recv or self.legacy_recv:
-            return self._iterate()
-        return self
+        return self._iterate() if self.legacy_recv else super().__aiter__()
 
     async def _iterate(self) -> AsyncIterator[Data]:
         messages: AsyncIterator[Data | None] = super()._iterate()
