@@ -372,7 +372,9 @@ class InvalidHeader(InvalidHandshake):
             return f"missing {self.name} header"
         if self.value == "":
             return f"empty {self.name} header"
-        return printable(f"invalid {self.name} header: {self.value}")
+        # A tab is as good as a space (RFC 9110 section 5.6.3).
+        value = "\t".join(map(printable, self.value.split("\t")))
+        return f"invalid {self.name} header: {value}"
 
 
 class InvalidHeaderFormat(InvalidHeader):
