@@ -459,7 +459,7 @@ def test_version(capsys):
         (["--vers"], "unrecognized arguments: --vers"),
         (["--header", "X", "a"], "argument --header: 'X' is not NAME:VALUE"),
         (["--header", "a b: c", "a"], "argument --header: invalid a b header: c"),
-        (["--header", "a: \x00", "a"], "argument --header: invalid a header: \x00"),
+        (["--header", "a: \x00", "a"], "argument --header: invalid a header: \\x00"),
         (["--subprotocol", "a b", "a"], "argument --subprotocol: invalid subprotocol: a b"),
         (["--wait", "-1", "a"], "argument --wait: invalid seconds value: '-1'"),
         (["--wait", "nan", "a"], "argument --wait: invalid seconds value: 'nan'"),
