@@ -252,7 +252,8 @@ class Connection(Channel, asyncio.BufferedProtocol):
         Raises:
             ConnectionClosedError: if it is closed in another way.
         """
-        if type(self).recv is not type(self)._recv or "recv" in vars(self):
+        # vars(self) would make a dictionary, and every attribute slower.
+        if getattr(self.recv, "__func__", None) is not type(self)._recv:
             return self._iterate()
         return self
 
