@@ -1275,7 +1275,7 @@ async def test_no_task_before_a_request() -> None:
             await until(lambda: server.all_connections)
             (ws,) = server.all_connections
             assert asyncio.all_tasks() == before and not server.connections
-            assert ws._timer is not None  # open_timeout runs
+            assert ws._ws_timer is not None  # open_timeout runs
             await peer.send(request_bytes(port_of(server)))
             await peer.read_until(b"\r\n\r\n")
             assert len(asyncio.all_tasks() - before) == 1
@@ -1293,7 +1293,7 @@ async def test_messages_read_no_clock_and_set_no_timer(
     monkeypatch: pytest.MonkeyPatch, on_uvloop: bool
 ) -> None:
     async with server_of_raw_client() as (ws, peer):
-        timer = ws._timer
+        timer = ws._ws_timer
         assert timer is not None  # keepalive
         readers = []
         time = ws.loop.time
@@ -1304,18 +1304,18 @@ async def test_messages_read_no_clock_and_set_no_timer(
 
         monkeypatch.setattr(ws.loop, "time", read_clock)
         await exchange(ws, peer, 20)
-        assert "websockets" not in readers and ws._timer is timer and not timer.cancelled()
+        assert "websockets" not in readers and ws._ws_timer is timer and not timer.cancelled()
         assert on_uvloop or "asyncio" in readers
-        ws._on_timer()
+        ws._ws_on_timer()
         assert "websockets" in readers
 
 
 class Watching(ServerConnection):
     """Keeps what it writes large."""
 
-    def _write_large(self, chunks: Any) -> None:
+    def _ws_write_large(self, chunks: Any) -> None:
         self.payload = chunks[1]
-        super()._write_large(chunks)
+        super()._ws_write_large(chunks)
 
 
 async def test_what_is_sent_large_is_not_copied() -> None:
@@ -1341,7 +1341,7 @@ async def test_nothing_is_allocated_before_it_is_needed() -> None:
         assert deflate is not None and deflate._compressor is deflate._decompressor is None
         # The handler's, and none for keepalive.
         assert len(asyncio.all_tasks() - tasks) == 1
-        for obj in (ws, protocol, ws.session, protocol.reader, deflate):
+        for obj in (ws, protocol, ws._ws_session, protocol.reader, deflate):
             assert not getattr(obj, "__dict__", None), type(obj)
         assert ws.id == protocol._id
 
@@ -1477,8 +1477,8 @@ def test_memory_of_a_flood(width: int, traced: Callable[[], int]) -> None:
         ):
             before = traced()
             sending = asyncio.create_task(peer.loop.sock_sendall(peer.sock, flood * 2))
-            assert await stalled(sending, lambda: len(ws.session.messages))
-            assert len(ws.session.messages) == length
+            assert await stalled(sending, lambda: len(ws._ws_session.messages))
+            assert len(ws._ws_session.messages) == length
             held = traced() - before - 2 * len(flood)
             bound = FORMULAS["queue"](length, size, width) + FORMULAS["unread"]()
             assert bound / 2 < held <= bound

@@ -351,7 +351,7 @@ def test_reference_is_complete() -> None:
 
 
 # What event loops call, what each side has of its own, and a number for the transport.
-NOT_FOR_USERS = {*dir(asyncio.BufferedProtocol), "data_received", "process_handshake"}
+NOT_FOR_USERS = {*dir(asyncio.BufferedProtocol), "data_received", "_ws_process_handshake"}
 NOT_FOR_USERS |= {"write_limit_low"}
 
 

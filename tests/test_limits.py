@@ -943,7 +943,7 @@ class TestAnApplicationThatDoesNotReceive:
             async with flooding(peer, batch, self.TOTAL):
                 # Some of the growth comes with the first use of whatever does the work.
                 assert growth.most < limit * MIB
-                assert held_by(ws.session) < limit * MIB
+                assert held_by(ws._ws_session) < limit * MIB
                 await within(ws.close())
                 assert growth.most < limit * MIB
             assert ws.state is State.CLOSED

@@ -460,7 +460,7 @@ class TestDecompressionBombsOnConnections:
         async with deflating_server() as (ws, peer):
             growth = Growth()
             async with flooding(peer, wire, 400 * len(wire)):
-                await until(ws.session.full)
+                await until(ws._ws_session.full)
                 if end == "close()":
                     await within(ws.close())
                 elif end == "abort":
@@ -636,7 +636,7 @@ class TestTooManyFragments:
             async with flooding(peer, batch, len(batch) * 10) as sent:
                 assert memory.peak < self.LIMIT
                 if how == "nobody":
-                    assert ws.session.full()
+                    assert ws._ws_session.full()
                     return
                 assert sent() == len(batch) * 10
             await peer.send_frame(CONT, b"!")
@@ -682,7 +682,7 @@ class TestTooManyFragments:
             batch = client_frame(BINARY, payload) * 10_000
             async with flooding(peer, batch, 20 * MIB) as sent:
                 assert sent() < 20 * MIB
-                assert len(ws.session.messages) == 16
+                assert len(ws._ws_session.messages) == 16
                 assert growth.most < 16 * MIB
 
     @on_both_sides

@@ -8,6 +8,7 @@ import contextlib
 import inspect
 import logging
 import os
+import pkgutil
 import socket
 import uuid
 import weakref
@@ -112,6 +113,38 @@ async def test_connections_can_be_kept_in_sets_and_marked() -> None:
             assert ws in weakref.WeakSet([ws])
             assert ws == ws
         assert client != server
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "asyncio.client.ClientConnection",
+        "asyncio.server.ServerConnection",
+        "legacy.auth.BasicAuthWebSocketServerProtocol",
+        "legacy.client.WebSocketClientProtocol",
+    ],
+)
+def test_names_that_users_have_for_themselves(name: str) -> None:
+    """Their connections take any attribute, their subclasses any method."""
+    kind = pkgutil.resolve_name(f"websockets.{name}")
+    ours = {name for name in dir(kind) if name.startswith("_") and not name.endswith("__")}
+    assert {name for name in ours if not name.startswith("_ws_")} == set()
+    assert {"_ws_write", "_ws_session"} < ours
+
+
+async def test_names_that_applications_use_are_free() -> None:
+    """What is not in the API does not stand in the way of what they put into a connection."""
+    async with pair() as (client, server):
+        names = ["session", "_session", "_buffer", "_task", "handshaking"]
+        for name in names:
+            for ws in (client, server):
+                assert not hasattr(ws, name)
+                setattr(ws, name, {"user": "somebody"})
+        await client.send("text")
+        assert await within(server.recv()) == "text"
+        await within(client.close())
+        assert vars(server) == dict.fromkeys(names, {"user": "somebody"})
 
 
 async def test_methods_return_real_coroutines() -> None:
@@ -1172,10 +1205,10 @@ async def test_a_server_that_is_failed_without_a_close_frame(then: str) -> None:
     async with server_of_raw_client(close_timeout=0.05, ping_interval=1000) as (server, peer):
         server.protocol.fail(1006)
         if then == "timer":
-            assert server.session.keepalive.deadline is not None
-            server.session.keepalive.deadline = 0
-            server._on_timer()
-            assert server.session.keepalive.deadline is None
+            assert server._ws_session.keepalive.deadline is not None
+            server._ws_session.keepalive.deadline = 0
+            server._ws_on_timer()
+            assert server._ws_session.keepalive.deadline is None
         elif then in ("send", "ping"):
             with pytest.raises(ConnectionClosedError):
                 await within(getattr(server, then)("message"))
@@ -1222,14 +1255,14 @@ async def test_an_error_while_reading_on(loop_errors: list[dict[str, Any]]) -> N
     async with server_of_raw_client(max_queue=1) as (server, peer):
         await peer.send(b"".join(client_frame(TEXT, b"%d" % i) for i in range(4)))
         await peer.send_frame(PING, b"answered by a broken connection")
-        await until(lambda: server.session.stopped)
+        await until(lambda: server._ws_session.stopped)
         failure = RuntimeError("broken")
 
         def act() -> None:
-            del server._act
+            del server._ws_act
             raise failure
 
-        server._act = act  # type: ignore[method-assign]
+        server._ws_act = act  # type: ignore[method-assign]
         with pytest.raises(ConnectionClosedError) as raised:
             while True:
                 await within(server.recv())

@@ -367,7 +367,7 @@ async def test_reading_stops_inside_a_batch(secure: bool, tls: TLS) -> None:
             received.append(int(message))
             # Others arrive meanwhile, more than the queue may hold.
             await turns(len(received) % 3)
-            most = max(most, len(ws.session.messages))
+            most = max(most, len(ws._ws_session.messages))
 
     messages = b"".join(client_frame(TEXT, str(i).encode()) for i in range(total))
     async with serving(
@@ -424,10 +424,10 @@ async def test_reading_goes_on_before_the_queue_is_empty(
         for i in range(3):
             assert await receive(server) == str(i)
             await turns()
-            assert len(server.session.messages) == 8 - i - 1
+            assert len(server._ws_session.messages) == 8 - i - 1
         assert await receive(server) == "3"
         await turns()
-        assert len(server.session.messages) == 8
+        assert len(server._ws_session.messages) == 8
         for i in range(4, 20):
             assert await within(receive(server)) == str(i)
 

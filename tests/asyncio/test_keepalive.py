@@ -176,9 +176,9 @@ async def test_an_application_that_does_not_read_is_not_a_dead_peer() -> None:
 
 def look(ws: Connection) -> None:
     """Have the timer look now, as if the deadline had come."""
-    assert ws.session.keepalive.deadline is not None
-    ws.session.keepalive.deadline = asyncio.get_running_loop().time()
-    ws._on_timer()
+    assert ws._ws_session.keepalive.deadline is not None
+    ws._ws_session.keepalive.deadline = asyncio.get_running_loop().time()
+    ws._ws_on_timer()
 
 
 def give_up(ws: Connection) -> None:
@@ -191,9 +191,9 @@ def give_up(ws: Connection) -> None:
 
 async def fill(ws: Connection) -> None:
     """Write more than the peer, which does not read, takes."""
-    while not ws._write_paused:
+    while not ws._ws_write_paused:
         ws.protocol.send_binary(bytes(100_000))
-        ws._transmit()
+        ws._ws_transmit()
         await asyncio.sleep(0)
 
 
@@ -234,7 +234,7 @@ class Silent:
 
 async def test_a_transport_that_does_not_tell_whether_it_reads() -> None:
     async with server_of_raw_client(ping_interval=1000, close_timeout=0.01) as (server, peer):
-        server._transport = Silent(server._transport)  # type: ignore[assignment]
+        server._ws_transport = Silent(server._ws_transport)  # type: ignore[assignment]
         look(server)
         assert (await peer.recv_frame()).opcode == PING
         give_up(server)
@@ -249,7 +249,7 @@ async def test_a_peer_that_does_not_read(reading: bool) -> None:
     ) as (server, peer):
         await peer.send_frame(TEXT, b"one")
         await peer.send_frame(TEXT, b"two")
-        await until(lambda: server.session.full())
+        await until(lambda: server._ws_session.full())
         if reading:
             assert await server.recv() == "one"
             assert await server.recv() == "two"
@@ -258,7 +258,7 @@ async def test_a_peer_that_does_not_read(reading: bool) -> None:
         look(server)  # sees what waits to be written
         for _ in range(MAX_BLOCKED_TIMEOUTS - 1):
             assert server.state is State.OPEN
-            server._heard = True  # as pongs to earlier pings, for example
+            server._ws_heard = True  # as pongs to earlier pings, for example
             look(server)
         assert server.state is State.CLOSING
         await within(server.wait_closed())
@@ -276,13 +276,13 @@ async def test_without_timeout_one_ping_is_out() -> None:
         for _ in range(3):
             look(server)
         pings = [await peer.recv_frame() for _ in range(3)]
-        assert len(server.session.pings._pings) == 1
+        assert len(server._ws_session.pings._pings) == 1
         await peer.send_frame(PONG, pings[0].payload)
         await peer.send_frame(TEXT, b"behind it")
         assert await within(server.recv()) == "behind it"
-        assert len(server.session.pings._pings) == 1
+        assert len(server._ws_session.pings._pings) == 1
         await peer.send_frame(PONG, pings[-1].payload)
-        await until(lambda: len(server.session.pings._pings) == 0)
+        await until(lambda: len(server._ws_session.pings._pings) == 0)
 
 
 async def test_an_event_loop_that_is_held_up() -> None:

@@ -889,7 +889,7 @@ async def test_waiting_in_vain_leaves_nothing_behind() -> None:
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)
-        assert not client._lost_waiters
+        assert not client._ws_lost_waiters
 
 
 @pytest.mark.parametrize("early", [False, True], ids=["bad request", "refused by the application"])

@@ -52,7 +52,7 @@ async def test_another_protocol_has_what_arrives() -> None:
         data = client_frame(TEXT, b"not for the connection")
         await peer.send(data)
         await until(lambda: other.received == data)
-        assert not ws.session.messages
+        assert not ws._ws_session.messages
         # And back again.
         ws.transport.set_protocol(ws)
         await exchange(ws, peer, "again")
@@ -96,7 +96,7 @@ async def test_nothing_is_read_from_a_transport_that_is_closing() -> None:
         ws.transport.abort()
         await asyncio.wait([receiving])
         assert receiving.exception() is not None
-        assert not ws.session.messages
+        assert not ws._ws_session.messages
 
 
 async def test_the_application_writes_between_messages() -> None:
@@ -132,11 +132,11 @@ async def test_a_transport_that_raises_does_not_hold_up_others(
         for ws in (one, other):
             await ws.send("first")
             await ws.send("second")
-        transport, fd, one._fd = one._transport, one._fd, -1
-        one._transport = Unwritable()
+        transport, fd, one._ws_fd = one._ws_transport, one._ws_fd, -1
+        one._ws_transport = Unwritable()
         for expected in (b"first", b"second"):
             assert (await within(peer.recv_frame())).payload == expected
-        one._transport, one._fd = transport, fd
+        one._ws_transport, one._ws_fd = transport, fd
         assert [str(context["exception"]) for context in loop_errors] == ["unwritable"]
         loop_errors.clear()
 
@@ -186,7 +186,7 @@ async def test_frames_before_the_response(
         await peer.send(request_bytes(port_of(server)))
         await within(asked.wait())
         await peer.send_frame(TEXT, b"early")
-        await until(lambda: connections[0]._reading_paused)
+        await until(lambda: connections[0]._ws_reading_paused)
         await peer.send_frame(TEXT, b"later")
         decided.set()
         await peer.read_until(b"\r\n\r\n")
@@ -197,7 +197,7 @@ async def test_frames_before_the_response(
 
 
 class Faulty(ServerConnection):
-    def process_handshake(self) -> None:
+    def _ws_process_handshake(self) -> None:
         raise LookupError("faulty")
 
 
@@ -212,7 +212,7 @@ async def test_an_error_of_a_subclass_ends_the_connection(
 
 
 class Interrupted(ServerConnection):
-    def process_handshake(self) -> None:
+    def _ws_process_handshake(self) -> None:
         raise KeyboardInterrupt
 
 
@@ -232,11 +232,11 @@ async def test_nothing_is_written_when_the_connection_is_lost() -> None:
     async with server_of_raw_client() as (ws, peer):
         ws.transport.abort()
         await within(ws.wait_closed())
-        ws._write(b"at once")
-        ws._write(b"at the end of the turn")
-        assert ws._corked
+        ws._ws_write(b"at once")
+        ws._ws_write(b"at the end of the turn")
+        assert ws._ws_corked
         await turns(3)
-        assert not ws._corked
+        assert not ws._ws_corked
 
 
 async def test_event_loops_in_several_threads() -> None:
@@ -245,11 +245,11 @@ async def test_event_loops_in_several_threads() -> None:
     async def talk() -> str:
         async with server_of_raw_client() as (ws, peer):
             await exchange(ws, peer, "there")
-            buffer: memoryview = ws._buffer
+            buffer: memoryview = ws._ws_buffer
         return str(id(buffer.obj))
 
     async with server_of_raw_client() as (ws, peer):
-        assert await asyncio.to_thread(asyncio.run, talk()) != str(id(ws._buffer.obj))
+        assert await asyncio.to_thread(asyncio.run, talk()) != str(id(ws._ws_buffer.obj))
         await exchange(ws, peer, "here")
 
 

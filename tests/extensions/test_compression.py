@@ -1008,7 +1008,7 @@ async def test_broadcast_to_one_that_is_closed_meanwhile() -> None:
     ):
         await until(lambda: len(connections) == 1)
         broadcast(closing(), words(300))
-        connections[0]._transmit()
+        connections[0]._ws_transmit()
         assert (await peer.recv_frame()).opcode == CLOSE
         assert await peer.read_to_end() == b""
 

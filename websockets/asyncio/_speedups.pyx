@@ -140,9 +140,9 @@ def end_turn(writers):
     try:
         while writers:
             channel = writers.popleft()
-            channel._in_turn = False
-            if channel._corked:
-                Channel._flush(channel)
+            channel._ws_in_turn = False
+            if channel._ws_corked:
+                Channel._ws_flush(channel)
     finally:
         if writers:  # one of them failed
             channel.loop.call_soon(end_turn, writers)
@@ -247,9 +247,9 @@ cdef class NextMessage:
         """Return what to wait on, or the message through the pointer."""
         cdef Channel channel = self._channel
         if self._stage == CREATED:
-            if channel._waiter is None and channel.session.receiving is None:
-                if not channel._messages:
-                    if not channel._lost and (channel._in_batch or not channel._stopped):
+            if channel._ws_waiter is None and channel._ws_session.receiving is None:
+                if not channel._ws_messages:
+                    if not channel._ws_lost and (channel._ws_in_batch or not channel._stopped):
                         self._stage = WAITING
                         return channel._wait_for_message()
                 elif self._take(message):
@@ -259,10 +259,10 @@ cdef class NextMessage:
         elif self._is_awaited():
             raise RuntimeError("coroutine is being awaited already")
         elif self._stage == WAITING:
-            if not channel._woken and not channel._waiter.done():
+            if not channel._woken and not channel._ws_waiter.done():
                 # Whoever drives it is no task.
-                channel._waiter._asyncio_future_blocking = True
-                return channel._waiter
+                channel._ws_waiter._asyncio_future_blocking = True
+                return channel._ws_waiter
             if channel._handed is not None:
                 message[0] = _new_reference(channel._handed)
                 channel._handed = None
@@ -270,40 +270,40 @@ cdef class NextMessage:
             if message[0] is not NULL:
                 self._stage = FINISHED
                 return None
-            if channel._messages and self._take(message):
+            if channel._ws_messages and self._take(message):
                 return None
         if self._stage != DELEGATED:
             self._stage = DELEGATED
-            self._delegate = channel._receive_message()
+            self._delegate = channel._ws_receive_message()
         return self._send_on(message)
 
     cdef bint _take(self, PyObject** message) except -1:
         """Take the first message from the queue, if it is whole."""
         cdef Channel channel = self._channel
-        first = channel._messages[0]
+        first = channel._ws_messages[0]
         if type(first) is not str and type(first) is not bytes:
             return False
-        channel._messages.popleft()
+        channel._ws_messages.popleft()
         self._stage = FINISHED
-        if channel._stopped and not channel._in_batch:
-            channel._refill()
+        if channel._stopped and not channel._ws_in_batch:
+            channel._ws_refill()
         message[0] = _new_reference(first)
         return True
 
     cdef int _stop_waiting(self) except -1:
         cdef Channel channel = self._channel
-        if self._stage == WAITING and channel._waiter is not None:
+        if self._stage == WAITING and channel._ws_waiter is not None:
             if not channel._waits_plainly:
-                channel.session.receiving = None
+                channel._ws_session.receiving = None
             channel._put_back()
             if not channel._woken:
                 channel._future = None  # it is done, or somebody may still wait on it
-            channel._waiter = None
+            channel._ws_waiter = None
             channel._waits_plainly = channel._woken = False
         return 0
 
     cdef bint _is_awaited(self) except -1:
-        waiter = self._channel._waiter
+        waiter = self._channel._ws_waiter
         if waiter is None or self._channel._woken:
             return False
         return bool(waiter._callbacks) and not waiter.done()
@@ -390,7 +390,8 @@ cdef class Channel:
     """Receives into buffers, hands messages to the task that waits for them, and writes frames.
 
     It is the part of a connection that runs for every message; what is out of the ordinary is left
-    to the connection, its subclass.
+    to the connection, its subclass. Names of what both have for themselves begin with ``_ws_``: all
+    others are for those who put attributes into a connection, or derive from it.
 
     Args:
         protocol: state machine of this side.
@@ -399,19 +400,19 @@ cdef class Channel:
     """
 
     cdef readonly object protocol
-    cdef readonly object session
+    cdef readonly object _ws_session
     cdef public object loop
-    cdef public object _transport
-    cdef public bint _lost
+    cdef public object _ws_transport
+    cdef public bint _ws_lost
 
     # Receiving
-    cdef public bint handshaking
-    cdef readonly FrameReader _reader
-    cdef readonly object _messages
+    cdef public bint _ws_handshaking
+    cdef readonly FrameReader _ws_reader
+    cdef readonly object _ws_messages
     cdef Py_ssize_t _room  # in the empty queue
-    cdef public object _buffer
-    cdef public object _waiter  # the future that the task that receives waits on
-    # Whether it waits for the first message of an empty queue, and nothing else: the session has not
+    cdef public object _ws_buffer
+    cdef public object _ws_waiter  # the future that the task that receives waits on
+    # Whether it waits for the first message of an empty queue, and nothing else: the session has
     # been told that there is somebody who receives.
     cdef bint _waits_plainly
     cdef object _future  # what it waits on then, again and again
@@ -419,59 +420,59 @@ cdef class Channel:
     cdef bint _woken  # whether the task was resumed, that future being pending still
     cdef int _read_fd  # descriptor to read from
     cdef bint _is_reader  # whether the event loop was told to come here without a detour
-    cdef public bint _reading_paused
-    cdef public bint _heard  # whether anything has arrived since the timer last looked
+    cdef public bint _ws_reading_paused
+    cdef public bint _ws_heard  # whether anything has arrived since the timer last looked
     cdef bint _stopped  # what session.stopped was set to last
-    cdef readonly bint _in_batch  # whether messages are being delivered
-    cdef bint _in_libuv  # whether the transport is uvloop's
+    cdef readonly bint _ws_in_batch  # whether messages are being delivered
+    cdef bint _ws_in_libuv  # whether the transport is uvloop's
 
     # Sending
     cdef bint _masks
     cdef readonly Py_ssize_t write_limit_high
-    cdef public int _fd  # descriptor to write to without the transport's help, if that is safe
+    cdef public int _ws_fd  # descriptor to write to without the transport's help, if that is safe
     cdef object _get_write_buffer_size  # methods of the transport
     cdef object _is_closing
     cdef object _get_protocol
-    cdef bint _in_python  # whether the transport is asyncio's, whose methods are in Python
-    cdef public bint _exposed  # whether the application has been given the transport
-    cdef public list _corked  # frames to leave in one write
-    cdef public Py_ssize_t _corked_size
-    cdef object _turn  # those that have written in this turn of the event loop
-    cdef public bint _in_turn  # whether something was written in this turn of the event loop
-    cdef public bint _write_paused
+    cdef bint _ws_in_python  # whether the transport is asyncio's, whose methods are in Python
+    cdef public bint _ws_exposed  # whether the application has been given the transport
+    cdef public list _ws_corked  # frames to leave in one write
+    cdef public Py_ssize_t _ws_corked_size
+    cdef object _ws_turn  # those that have written in this turn of the event loop
+    cdef public bint _ws_in_turn  # whether something was written in this turn of the event loop
+    cdef public bint _ws_write_paused
 
     def __init__(self, protocol, session, write_limit):
         self.protocol = protocol
-        self.session = session
+        self._ws_session = session
         self.loop = asyncio.get_running_loop()
-        self.handshaking = protocol.state is CONNECTING
-        self._reader = protocol.reader
-        self._messages = session.messages
+        self._ws_handshaking = protocol.state is CONNECTING
+        self._ws_reader = protocol.reader
+        self._ws_messages = session.messages
         self._room = _BATCH_SIZE if session.high is None else min(session.high, _BATCH_SIZE)
-        self._buffer, self._turn = shared(self.loop)
+        self._ws_buffer, self._ws_turn = shared(self.loop)
         self._masks = protocol.masks
         self.write_limit_high = write_limit
-        self._fd = self._read_fd = -1
-        self._corked = []
+        self._ws_fd = self._read_fd = -1
+        self._ws_corked = []
         cls = type(self)
         if not has_anext(Channel, cls) and cls.__anext__ is Channel.__anext__:
             inherit_anext(Channel, cls)
 
-    def _attach(self, transport, bint plain):
+    def _ws_attach(self, transport, bint plain):
         """Use a transport, and its socket if it hands bytes on as they are."""
-        self._transport = transport
-        self._in_libuv = type(transport).__module__ == "uvloop.loop"
+        self._ws_transport = transport
+        self._ws_in_libuv = type(transport).__module__ == "uvloop.loop"
         if plain:
-            self._fd = transport.get_extra_info("socket").fileno()
+            self._ws_fd = transport.get_extra_info("socket").fileno()
             self._get_write_buffer_size = transport.get_write_buffer_size
             self._is_closing = transport.is_closing
             self._get_protocol = transport.get_protocol
-            self._in_python = type(transport).__module__ == "asyncio.selector_events" and all(
+            self._ws_in_python = type(transport).__module__ == "asyncio.selector_events" and all(
                 hasattr(transport, name) for name in ("_buffer", "_closing", "_protocol")
             )
             cls = type(self)
             if (
-                self._in_python
+                self._ws_in_python
                 and hasattr(transport, "_read_ready_cb")
                 and transport._read_ready_cb == transport._read_ready__get_buffer
                 and all(
@@ -481,51 +482,51 @@ cdef class Channel:
             ):
                 # What the transport calls when there is something to read, until it is closed or
                 # given another protocol.
-                self._read_fd = self._fd
-                transport._read_ready_cb = self._read_ready
+                self._read_fd = self._ws_fd
+                transport._read_ready_cb = self._ws_read_ready
 
-    def _detach(self):
+    def _ws_detach(self):
         """The transport has closed its socket: the descriptor may soon be another one's."""
-        self._fd = -1
+        self._ws_fd = -1
         self._get_write_buffer_size = self._is_closing = self._get_protocol = None
         if self._read_fd >= 0:
             self._read_fd = -1
-            self._transport._read_ready_cb = None
+            self._ws_transport._read_ready_cb = None
 
     # Receiving
 
     def get_buffer(self, sizehint):
-        return self._reader.get_buffer(self._buffer)
+        return self._ws_reader.get_buffer(self._ws_buffer)
 
     cpdef buffer_updated(self, Py_ssize_t nbytes):
-        if self.handshaking:
-            self._receive_handshake(bytes(self._buffer[:nbytes]))
+        if self._ws_handshaking:
+            self._ws_receive_handshake(bytes(self._ws_buffer[:nbytes]))
         elif not self.protocol.ended:
-            self._reader.buffer_updated(self._buffer, nbytes)
-            self._heard = True
-            Channel._receive(self)
-            if self._in_libuv and nbytes == _READ_SIZE:
+            self._ws_reader.buffer_updated(self._ws_buffer, nbytes)
+            self._ws_heard = True
+            Channel._ws_receive(self)
+            if self._ws_in_libuv and nbytes == _READ_SIZE:
                 # It reads one socket up to 32 times before it looks at others.
-                self._yield()
+                self._ws_yield()
         elif self.protocol.writes:  # the application has failed it through its protocol
-            self._act()
+            self._ws_act()
 
-    def _read_ready(self):
+    def _ws_read_ready(self):
         """Do what asyncio's transport does when there is something to read."""
         cdef Py_buffer buffer
         cdef Py_ssize_t received
         cdef int error
-        transport = self._transport
+        transport = self._ws_transport
         if transport._protocol is not self:
             # The application has given it to another protocol.
             type(transport)._read_ready(transport)
             return
-        if not self._is_reader and not self.handshaking:
+        if not self._is_reader and not self._ws_handshaking:
             # From now on the event loop comes here without a detour, until reading is paused.
             self._is_reader = True
-            transport._add_reader(self._read_fd, self._read_ready)
+            transport._add_reader(self._read_fd, self._ws_read_ready)
         try:
-            room = self._reader.get_buffer(self._buffer)
+            room = self._ws_reader.get_buffer(self._ws_buffer)
             PyObject_GetBuffer(room, &buffer, PyBUF_WRITABLE)
             received = receive_now(self._read_fd, buffer.buf, buffer.len)
             error = errno
@@ -545,35 +546,35 @@ cdef class Channel:
                 OSError(error, os.strerror(error)), "Fatal read error on socket transport"
             )
 
-    cpdef _receive(self):
+    cpdef _ws_receive(self):
         """Read what has arrived, answer control frames, and deliver messages."""
-        session, protocol = self.session, self.protocol
+        session, protocol = self._ws_session, self.protocol
         cdef Py_ssize_t budget = _BATCH_SIZE
         cdef list messages
         cdef bint short, stopped = False
-        self._in_batch = True
+        self._ws_in_batch = True
         try:
             while True:
-                waiter = self._waiter
-                short = self._waits_plainly and not self._messages and protocol.plain
+                waiter = self._ws_waiter
+                short = self._waits_plainly and not self._ws_messages and protocol.plain
                 if short:
                     # What session.read() does where messages come whole and the queue is empty.
-                    messages = self._reader.read_messages(min(budget, self._room))
-                    stopped = not self._reader.starved
+                    messages = self._ws_reader.read_messages(min(budget, self._room))
+                    stopped = not self._ws_reader.starved
                     if not messages and stopped:
                         short = False  # it is something else that comes next
                     else:
                         if stopped != self._stopped:
                             self._stopped = session.stopped = stopped
                         budget -= len(messages)
-                        if self._reader.inflater is not None:
+                        if self._ws_reader.inflater is not None:
                             budget -= inflating_cost(messages)
                         if not messages:
                             waiter = None
                         elif len(messages) == 1:
                             self._handed = messages[0]
                         else:
-                            self._messages.extend(messages)
+                            self._ws_messages.extend(messages)
                         messages = None  # nobody but the receiver is to hold on to them
                 if not short:
                     if self._waits_plainly:
@@ -582,8 +583,8 @@ cdef class Channel:
                     budget = session.read(budget)
                     stopped = self._stopped = session.stopped
                     if protocol.writes or session.pongs:
-                        self._act()
-                    waiter = self._waiter
+                        self._ws_act()
+                    waiter = self._ws_waiter
                     if waiter is not None and session.receiving == "recv" and not session.ready():
                         waiter = None
                 if waiter is not None:
@@ -594,22 +595,22 @@ cdef class Channel:
                 if not stopped or budget <= 0 or session.full():
                     break
         finally:
-            self._in_batch = False
+            self._ws_in_batch = False
             try:
                 # Whatever has happened: the next connection receives into the same buffer.
-                self._reader.keep()
+                self._ws_reader.keep()
             finally:
-                if self._corked:
-                    Channel._flush(self)
-        if stopped or self._reading_paused:
-            self._settle(budget <= 0)
+                if self._ws_corked:
+                    Channel._ws_flush(self)
+        if stopped or self._ws_reading_paused:
+            self._ws_settle(budget <= 0)
 
     cdef object _wait_for_message(self):
         """Return what to wait on for the first message of an empty queue."""
         if self._future is None:
             self._future = self.loop.create_future()
         self._future._asyncio_future_blocking = True
-        self._waiter = self._future
+        self._ws_waiter = self._future
         self._waits_plainly = True
         return self._future
 
@@ -637,30 +638,30 @@ cdef class Channel:
                 return False
         self._put_back()
         wake(waiter)
-        return waiter is not self._waiter
+        return waiter is not self._ws_waiter
 
     cdef int _put_back(self) except -1:
         """Put the message that was to be handed over into the queue."""
         if self._handed is not None:
             handed, self._handed = self._handed, None
-            self._messages.appendleft(handed)
+            self._ws_messages.appendleft(handed)
         return 0
 
     def __anext__(self):
         return NextMessage(self, True)
 
-    def _next_message(self):
+    def _ws_next_message(self):
         """Return an awaitable for the next message."""
         return NextMessage(self, False)
 
     # Sending
 
-    def _send_message(self, message):
+    def _ws_send_message(self, message):
         """Send a message in one frame, if nothing stands in the way; return whether it was sent."""
         cdef bint is_text = type(message) is str
         cdef int opcode = 1 if is_text else 2, rsv = 0
         cdef bytes frame
-        if not is_text and type(message) is not bytes or self._write_paused:
+        if not is_text and type(message) is not bytes or self._ws_write_paused:
             return False
         plain = self.protocol.plain
         if plain is False:
@@ -671,76 +672,76 @@ cdef class Channel:
                 message, rsv = payload, _RSV1
         if len(message) >= _LARGE_PAYLOAD and not self._masks:
             data = text_buffer(message) if type(message) is str else message
-            self._write_large([encode_header(opcode, len(data), False, True, rsv), data])
+            self._ws_write_large([encode_header(opcode, len(data), False, True, rsv), data])
             return True
         frame = encode_frame(opcode, message, self._masks, True, rsv)
-        if self._in_batch and self._corked_size < self.write_limit_high:
-            self._corked.append(frame)
-            self._corked_size += PyBytes_GET_SIZE(frame)
+        if self._ws_in_batch and self._ws_corked_size < self.write_limit_high:
+            self._ws_corked.append(frame)
+            self._ws_corked_size += PyBytes_GET_SIZE(frame)
         else:
-            Channel._write(self, frame)
+            Channel._ws_write(self, frame)
         return True
 
-    cpdef _write(self, bytes data):
+    cpdef _ws_write(self, bytes data):
         """Write a data frame, or a part of one.
 
         While messages are delivered, frames are held back to leave together when that is done. At
         other times the first one of a turn of the event loop leaves at once, and others at its end.
         """
-        if self._in_batch or self._in_turn:
-            self._corked.append(data)
-            self._corked_size += PyBytes_GET_SIZE(data)
-            if self._corked_size >= self.write_limit_high:
-                Channel._flush(self)
+        if self._ws_in_batch or self._ws_in_turn:
+            self._ws_corked.append(data)
+            self._ws_corked_size += PyBytes_GET_SIZE(data)
+            if self._ws_corked_size >= self.write_limit_high:
+                Channel._ws_flush(self)
         else:
-            if not self._turn:
-                self.loop.call_soon(end_turn, self._turn)
-            self._turn.append(self)
-            self._in_turn = True
-            Channel._write_now(self, data)
+            if not self._ws_turn:
+                self.loop.call_soon(end_turn, self._ws_turn)
+            self._ws_turn.append(self)
+            self._ws_in_turn = True
+            Channel._ws_write_now(self, data)
 
-    cpdef _flush(self):
+    cpdef _ws_flush(self):
         """Write the frames that were held back."""
-        cdef list corked = self._corked
-        cdef Py_ssize_t size = self._corked_size
-        self._corked, self._corked_size = [], 0
-        if self._lost:
+        cdef list corked = self._ws_corked
+        cdef Py_ssize_t size = self._ws_corked_size
+        self._ws_corked, self._ws_corked_size = [], 0
+        if self._ws_lost:
             return
         if len(corked) == 1:
-            Channel._write_now(self, corked[0])
+            Channel._ws_write_now(self, corked[0])
         elif size < _LARGE_PAYLOAD:
-            Channel._write_now(self, b"".join(corked))
+            Channel._ws_write_now(self, b"".join(corked))
         else:
-            self._write_chunks(corked)
+            self._ws_write_chunks(corked)
 
-    cpdef _write_now(self, bytes data):
+    cpdef _ws_write_now(self, bytes data):
         """Write to the socket, or to the transport if it has something to write before."""
         cdef Py_ssize_t written = 0
         rest = data
-        if Channel._is_direct(self):
-            written = send_now(self._fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        if Channel._ws_is_direct(self):
+            written = send_now(self._ws_fd, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
             if written == PyBytes_GET_SIZE(data):
                 return
             if written > 0:
                 rest = memoryview(data)[written:]
         # An error is left to the transport, which will meet it too.
-        if self._exposed or self._transport.is_closing():
-            self._write_exposed(rest)
+        if self._ws_exposed or self._ws_transport.is_closing():
+            self._ws_write_exposed(rest)
         else:
-            self._transport.write(rest)
+            self._ws_transport.write(rest)
 
-    cpdef bint _is_direct(self) except -1:
+    cpdef bint _ws_is_direct(self) except -1:
         """Whether the socket may be written to.
 
         The application has the transport too: it may have written to it, closed it, or given it to
         another protocol, and the descriptor may be another connection's by then. Tests replace its
         method ``write``.
         """
-        transport = self._transport
-        if self._fd < 0:
+        transport = self._ws_transport
+        if self._ws_fd < 0:
             return False
-        if self._in_python:
-            if self._exposed and "write" in transport.__dict__:
+        if self._ws_in_python:
+            if self._ws_exposed and "write" in transport.__dict__:
                 return False
             # The same as below, in a tenth of the time.
             return (

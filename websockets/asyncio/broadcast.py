@@ -77,7 +77,7 @@ def broadcast(
                     key = id(payload), rsv
                     frame = frames.get(key) or encode_frame(opcode, payload, False, True, rsv)
                     frames[key] = frame
-                connection._write(frame)
+                connection._ws_write(frame)
             elif protocol.state is not OPEN:
                 pass
             elif protocol.expect_continuation_frame:
@@ -88,7 +88,7 @@ def broadcast(
                 else:
                     connection.logger.warning("skipped broadcast: %s", reason)
             else:
-                connection._send_frame(opcode, data, True, compress)
+                connection._ws_send_frame(opcode, data, True, compress)
         except Exception as exc:
             if rsv and protocol.deflate is not None:
                 protocol.deflate.forget()  # the next message must not refer to this one

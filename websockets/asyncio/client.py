@@ -41,7 +41,7 @@ class ClientConnection(Connection):
     The arguments are those of :class:`~websockets.asyncio.connection.Connection`.
     """
 
-    __slots__ = ("_handshake_waiter",)
+    __slots__ = ("_ws_handshake_waiter",)
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class ClientConnection(Connection):
             write_limit=write_limit,
         )
         self.protocol: ClientProtocol
-        self._handshake_waiter: asyncio.Future[None] = self.loop.create_future()
+        self._ws_handshake_waiter: asyncio.Future[None] = self.loop.create_future()
 
     async def handshake(
         self,
@@ -90,32 +90,32 @@ class ClientConnection(Connection):
         # TLS may have brought something before.
         if self.protocol.handshake_exc is None:
             self.protocol.send_request(request)
-            self._transmit()
-        await self._handshake_waiter
+            self._ws_transmit()
+        await self._ws_handshake_waiter
         if self.protocol.handshake_exc is not None:
             raise self.protocol.handshake_exc
 
-    def _take_response(self) -> None:
+    def _ws_take_response(self) -> None:
         for event in self.protocol.events:
             self.response = cast(Response, event)
         self.protocol.events.clear()
 
-    def process_handshake(self) -> None:
+    def _ws_process_handshake(self) -> None:
         protocol = self.protocol
-        self._take_response()
+        self._ws_take_response()
         if protocol.state is CONNECTING and protocol.handshake_exc is None:
             return
-        if not self._handshake_waiter.done():
-            self._handshake_waiter.set_result(None)
+        if not self._ws_handshake_waiter.done():
+            self._ws_handshake_waiter.set_result(None)
         if protocol.state is OPEN:
-            self._handshake_done()
+            self._ws_handshake_done()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if self.handshaking and not self._handshake_waiter.done():
+        if self._ws_handshaking and not self._ws_handshake_waiter.done():
             # It may have a body that ends with the connection.
-            self._take_response()
-            self._handshake_waiter.set_result(None)
+            self._ws_take_response()
+            self._ws_handshake_waiter.set_result(None)
             if exc is not None:
                 assert self.protocol.handshake_exc is not None
                 add_reason(self.protocol.handshake_exc, exc)

@@ -64,13 +64,13 @@ class Connection(Channel, asyncio.BufferedProtocol):
     __slots__ = (
         "__dict__",
         "__weakref__",
-        "_continuing",
-        "_fragmenting",
-        "_lost_exc",
-        "_lost_waiters",
-        "_timer",
-        "_timer_deadline",
-        "_write_waiters",
+        "_ws_continuing",
+        "_ws_fragmenting",
+        "_ws_lost_exc",
+        "_ws_lost_waiters",
+        "_ws_timer",
+        "_ws_timer_deadline",
+        "_ws_write_waiters",
         "request",
         "response",
         "write_limit_low",
@@ -105,17 +105,17 @@ class Connection(Channel, asyncio.BufferedProtocol):
         self.response: Response | None = None
 
         # Receiving
-        self._continuing = False  # whether the next batch is scheduled
+        self._ws_continuing = False  # whether the next batch is scheduled
 
         # Sending
-        self._write_waiters: list[asyncio.Future[None]] = []
-        self._fragmenting: asyncio.Future[None] | None = None  # done when the message has ended
+        self._ws_write_waiters: list[asyncio.Future[None]] = []
+        self._ws_fragmenting: asyncio.Future[None] | None = None  # done when the message has ended
 
         # Ending
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_deadline = 0.0
-        self._lost_waiters: list[asyncio.Future[None]] = []
-        self._lost_exc: BaseException | None = None  # why the connection was lost
+        self._ws_timer: asyncio.TimerHandle | None = None
+        self._ws_timer_deadline = 0.0
+        self._ws_lost_waiters: list[asyncio.Future[None]] = []
+        self._ws_lost_exc: BaseException | None = None  # why the connection was lost
 
     # Public attributes
 
@@ -146,52 +146,52 @@ class Connection(Channel, asyncio.BufferedProtocol):
     def transport(self) -> asyncio.Transport:
         """Transport of the connection."""
         # Whoever writes to it writes behind what was sent before.
-        if self._corked:
-            self._flush()
-        self._exposed = True
-        return self._transport
+        if self._ws_corked:
+            self._ws_flush()
+        self._ws_exposed = True
+        return self._ws_transport
 
     @property
     def latency(self) -> float:
         """Seconds from the last ping that was answered to its pong; 0 before the first."""
-        return self.session.pings.latency
+        return self._ws_session.pings.latency
 
     @property
     def ping_interval(self) -> float | None:
         """Seconds between keepalive pings; None turns them off."""
-        return self.session.keepalive.interval
+        return self._ws_session.keepalive.interval
 
     @ping_interval.setter
     def ping_interval(self, ping_interval: float | None) -> None:
-        self.session.keepalive.interval = ping_interval
+        self._ws_session.keepalive.interval = ping_interval
 
     @property
     def ping_timeout(self) -> float | None:
         """Seconds to wait for a sign of life after a keepalive ping; None for ever."""
-        return self.session.keepalive.timeout
+        return self._ws_session.keepalive.timeout
 
     @ping_timeout.setter
     def ping_timeout(self, ping_timeout: float | None) -> None:
-        self.session.keepalive.timeout = ping_timeout
+        self._ws_session.keepalive.timeout = ping_timeout
 
     @property
     def close_timeout(self) -> float | None:
         """Seconds that closing may take; None for any."""
-        return self.session.close_timeout
+        return self._ws_session.close_timeout
 
     @close_timeout.setter
     def close_timeout(self, close_timeout: float | None) -> None:
-        self.session.close_timeout = close_timeout
+        self._ws_session.close_timeout = close_timeout
 
     @property
     def local_address(self) -> Any:
         """Local address of the connection: for IPv4, a tuple of host and port."""
-        return self._transport.get_extra_info("sockname")
+        return self._ws_transport.get_extra_info("sockname")
 
     @property
     def remote_address(self) -> Any:
         """Remote address of the connection: for IPv4, a tuple of host and port."""
-        return self._transport.get_extra_info("peername")
+        return self._ws_transport.get_extra_info("peername")
 
     @property
     def state(self) -> State:
@@ -225,7 +225,7 @@ class Connection(Channel, asyncio.BufferedProtocol):
             AssertionError: if the connection is not closed.
         """
         exc = self.protocol.close_exc
-        exc.__cause__ = self._lost_exc
+        exc.__cause__ = self._ws_lost_exc
         return exc
 
     # Public methods
@@ -253,11 +253,11 @@ class Connection(Channel, asyncio.BufferedProtocol):
             ConnectionClosedError: if it is closed in another way.
         """
         # vars(self) would make a dictionary, and every attribute slower.
-        if getattr(self.recv, "__func__", None) is not type(self)._recv:
-            return self._iterate()
+        if getattr(self.recv, "__func__", None) is not type(self)._ws_recv:
+            return self._ws_iterate()
         return self
 
-    async def _iterate(self) -> AsyncIterator[Data]:
+    async def _ws_iterate(self) -> AsyncIterator[Data]:
         """Iterate over what a subclass, or a test that replaced it, makes of :meth:`recv`."""
         with contextlib.suppress(ConnectionClosedOK):
             while True:
@@ -290,16 +290,16 @@ class Connection(Channel, asyncio.BufferedProtocol):
                 is not UTF-8; the cause is the :exc:`UnicodeDecodeError`.
             ConcurrencyError: if two coroutines receive at the same time.
         """
-        message = await self._next_message()
+        message = await self._ws_next_message()
         if decode is None:
             return message
         try:
             return convert(message, decode)
         except UnicodeDecodeError as exc:
-            await self._fail_decoding(exc)
+            await self._ws_fail_decoding(exc)
             raise self.close_exc from exc
 
-    _recv = recv  # the same, unless a subclass has its own, or a test replaces it
+    _ws_recv = recv  # the same, unless a subclass has its own, or a test replaces it
 
     @overload
     def recv_streaming(self, decode: Literal[True]) -> AsyncIterator[str]: ...
@@ -328,21 +328,21 @@ class Connection(Channel, asyncio.BufferedProtocol):
             ConcurrencyError: if two coroutines receive at the same time, or an earlier message was
                 left unfinished.
         """
-        session, messages = self.session, self._messages
-        if self._is_receiving():
-            raise self._concurrency_error("recv_streaming")
+        session, messages = self._ws_session, self._ws_messages
+        if self._ws_is_receiving():
+            raise self._ws_concurrency_error("recv_streaming")
         while not messages:
-            if self._lost:
+            if self._ws_lost:
                 raise self.close_exc
-            await self._wait("recv_streaming")
+            await self._ws_wait("recv_streaming")
         message = messages.popleft()
         if session.stopped:
-            self._refill()
+            self._ws_refill()
         if type(message) is not Incoming:
             try:
                 whole = convert(message, decode)  # type: ignore[arg-type]
             except UnicodeDecodeError as exc:
-                await self._fail_decoding(exc)
+                await self._ws_fail_decoding(exc)
                 raise self.close_exc from exc
             yield whole
             return
@@ -351,20 +351,20 @@ class Connection(Channel, asyncio.BufferedProtocol):
         final = False
         while not final:
             while not message:
-                if self._lost:
+                if self._ws_lost:
                     session.receiving = None
                     raise self.close_exc
-                await self._wait("recv_streaming")
+                await self._ws_wait("recv_streaming")
             data = message.take()
             final = message.complete and not message
             # The message has left the queue: only this iteration can finish it.
             session.receiving = None if final else "recv_streaming"
             if session.stopped:
-                self._refill()
+                self._ws_refill()
             try:
                 fragment = decoder.convert(data, final)
             except UnicodeDecodeError as exc:
-                await self._fail_decoding(exc)
+                await self._ws_fail_decoding(exc)
                 raise self.close_exc from exc
             yield fragment
 
@@ -394,23 +394,23 @@ class Connection(Channel, asyncio.BufferedProtocol):
             ConnectionClosed: if the connection is closed.
             TypeError: if the type of the message is not supported.
         """
-        if text is None and compress is None and self._send_message(message):
-            if self._write_paused:  # by this write
-                await self._drain()
+        if text is None and compress is None and self._ws_send_message(message):
+            if self._ws_write_paused:  # by this write
+                await self._ws_drain()
             return
         if isinstance(message, (str, bytes, bytearray, memoryview)):
             opcode, data = to_payload(message, text)
-            await self._clear_to_send()
-            self._send_frame(opcode, data, True, compress)
-            if self._write_paused:
-                await self._drain()
+            await self._ws_clear_to_send()
+            self._ws_send_frame(opcode, data, True, compress)
+            if self._ws_write_paused:
+                await self._ws_drain()
         elif isinstance(message, Mapping):
             # Only its keys would be sent, which is hardly what is meant.
             raise TypeError("data is a dict-like object")
         elif isinstance(message, AsyncIterable):
-            await self._send_fragments(aiter(message), text, compress, "async iterable")
+            await self._ws_send_fragments(aiter(message), text, compress, "async iterable")
         else:
-            await self._send_fragments(async_iterator(message), text, compress, "iterable")
+            await self._ws_send_fragments(async_iterator(message), text, compress, "iterable")
 
     async def ping(self, data: DataLike | None = None) -> Awaitable[float]:
         """Send a ping (RFC 6455 section 5.5.2).
@@ -432,12 +432,12 @@ class Connection(Channel, asyncio.BufferedProtocol):
             TypeError: if it is neither a string nor bytes-like.
         """
         payload = None if data is None else to_bytes(data)
-        await self._clear_to_send(control=True)
-        payload = self.session.pings.choose(payload)
+        await self._ws_clear_to_send(control=True)
+        payload = self._ws_session.pings.choose(payload)
         self.protocol.send_ping(payload)
         waiter: asyncio.Future[float] = self.loop.create_future()
-        self.session.pings.add(payload, waiter, self.loop.time())
-        self._transmit()
+        self._ws_session.pings.add(payload, waiter, self.loop.time())
+        self._ws_transmit()
         return waiter
 
     async def pong(self, data: DataLike = b"") -> None:
@@ -452,9 +452,9 @@ class Connection(Channel, asyncio.BufferedProtocol):
             TypeError: if it is neither a string nor bytes-like.
         """
         payload = to_bytes(data)
-        await self._clear_to_send(control=True)
+        await self._ws_clear_to_send(control=True)
         self.protocol.send_pong(payload)
-        self._transmit()
+        self._ws_transmit()
 
     async def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
         """Close the connection, with a closing handshake (RFC 6455 section 7.1.2), and wait for it.
@@ -470,175 +470,175 @@ class Connection(Channel, asyncio.BufferedProtocol):
             ProtocolError: if the code may not be sent or the reason is too long.
         """
         if self.protocol.state is OPEN:
-            if self._fragmenting is not None:
+            if self._ws_fragmenting is not None:
                 self.protocol.fail(CloseCode.INTERNAL_ERROR, "close during fragmented message")
             elif not self.protocol.eof_sent:
                 self.protocol.send_close(code, reason)
-            self._transmit()
+            self._ws_transmit()
         # The peer's close frame may be behind messages for which there is no room.
-        self.session.dropping = True
-        if self.session.stopped:
-            self._refill()
-        await self._wait_for_loss()
+        self._ws_session.dropping = True
+        if self._ws_session.stopped:
+            self._ws_refill()
+        await self._ws_wait_for_loss()
 
     async def wait_closed(self) -> None:
         """Wait until the connection is closed. It does not close it."""
-        await self._wait_for_loss()
+        await self._ws_wait_for_loss()
 
     # Waiting to receive
 
-    async def _receive_message(self) -> Data:
+    async def _ws_receive_message(self) -> Data:
         """Receive the next message, whatever it takes."""
-        session = self.session
-        if self._is_receiving():
-            raise self._concurrency_error("recv")
+        session = self._ws_session
+        if self._ws_is_receiving():
+            raise self._ws_concurrency_error("recv")
         while not session.ready():
-            if self._lost:
+            if self._ws_lost:
                 raise self.close_exc
-            await self._wait("recv")
-        message = self._messages.popleft()
+            await self._ws_wait("recv")
+        message = self._ws_messages.popleft()
         if session.stopped:
-            self._refill()
+            self._ws_refill()
         return message.take_all() if type(message) is Incoming else message  # type: ignore[return-value]
 
-    async def _fail_decoding(self, exc: UnicodeDecodeError) -> None:
+    async def _ws_fail_decoding(self, exc: UnicodeDecodeError) -> None:
         """Fail the connection, as the peer did not send the text that is asked for."""
-        self._set_lost_exc(exc)
-        self.session.receiving = None
+        self._ws_set_lost_exc(exc)
+        self._ws_session.receiving = None
         if self.protocol.state is OPEN:
             self.protocol.fail_parsing(exc)
-        await self._wait_for_loss()
+        await self._ws_wait_for_loss()
 
-    def _is_receiving(self) -> bool:
+    def _ws_is_receiving(self) -> bool:
         """Whether a coroutine is receiving, or has left a message unfinished."""
-        return self._waiter is not None or self.session.receiving is not None
+        return self._ws_waiter is not None or self._ws_session.receiving is not None
 
-    def _concurrency_error(self, method: str) -> ConcurrencyError:
+    def _ws_concurrency_error(self, method: str) -> ConcurrencyError:
         return ConcurrencyError(
             f"cannot call {method} while another coroutine is already running "
             "recv or recv_streaming"
         )
 
-    async def _wait(self, method: str) -> None:
+    async def _ws_wait(self, method: str) -> None:
         """Wait until something has arrived, or the connection is lost."""
-        session = self.session
+        session = self._ws_session
         before, session.receiving = session.receiving, method
         if session.stopped:
             # It may have stopped for fragments of the very message that is awaited.
-            self._refill()
-        self._waiter = waiter = self.loop.create_future()
+            self._ws_refill()
+        self._ws_waiter = waiter = self.loop.create_future()
         try:
             await waiter
         finally:
-            self._waiter = None
+            self._ws_waiter = None
             session.receiving = before
 
     # Receiving
 
     def data_received(self, data: BytesLike) -> None:
         """Take bytes from a transport that does not receive into buffers."""
-        if self.handshaking:
-            self._receive_handshake(bytes(data))
+        if self._ws_handshaking:
+            self._ws_receive_handshake(bytes(data))
         elif not self.protocol.ended:
-            self._reader.feed(data)
-            self._heard = True
-            self._receive()
+            self._ws_reader.feed(data)
+            self._ws_heard = True
+            self._ws_receive()
         elif self.protocol.writes:  # the application has failed it through its protocol
-            self._act()
+            self._ws_act()
 
-    def _receive_handshake(self, data: bytes) -> None:
+    def _ws_receive_handshake(self, data: bytes) -> None:
         protocol = self.protocol
         if protocol.handshake_parser is not None:
             protocol.handshake_parser.feed(data)
             protocol.receive_handshake()
-            self._transmit()
-            self.process_handshake()
+            self._ws_transmit()
+            self._ws_process_handshake()
         elif not protocol.ended:
             # Frames that come before our response wait for it, and so does what is behind them.
-            self._reader.feed(data)
-            self._reading_paused = True
-            self._transport.pause_reading()
+            self._ws_reader.feed(data)
+            self._ws_reading_paused = True
+            self._ws_transport.pause_reading()
 
-    def process_handshake(self) -> None:
+    def _ws_process_handshake(self) -> None:
         """Go on with the opening handshake, of which something has come. Each side has its own."""
         raise NotImplementedError
 
-    def _handshake_done(self) -> None:
+    def _ws_handshake_done(self) -> None:
         """Go on with frames, some of which may have come with the handshake."""
-        self.handshaking = False
-        self.session.open_deadline = None
-        self.session.keepalive.start(self.loop.time())
-        self._arm_timer()
-        if self._reader.in_frame or self._reading_paused:
+        self._ws_handshaking = False
+        self._ws_session.open_deadline = None
+        self._ws_session.keepalive.start(self.loop.time())
+        self._ws_arm_timer()
+        if self._ws_reader.in_frame or self._ws_reading_paused:
             # In the next turn of the event loop, the application may be waiting for them.
-            self._continuing = True
-            self.loop.call_soon(self._continue)
+            self._ws_continuing = True
+            self.loop.call_soon(self._ws_continue)
 
-    def _refill(self) -> None:
+    def _ws_refill(self) -> None:
         """Go on reading frames, which had stopped, when the messages taken had their effect."""
-        if not self._in_batch and not self._continuing and self.session.drained():
-            self._continuing = True
-            self.loop.call_soon(self._continue)
+        if not self._ws_in_batch and not self._ws_continuing and self._ws_session.drained():
+            self._ws_continuing = True
+            self.loop.call_soon(self._ws_continue)
 
-    def _yield(self) -> None:
+    def _ws_yield(self) -> None:
         """Let other connections have their turn, where the event loop would read on."""
-        if not self._reading_paused and not self._continuing and not self._lost:
+        if not self._ws_reading_paused and not self._ws_continuing and not self._ws_lost:
             # The application may have paused reading itself.
-            if not self._transport.is_closing() and self._transport.is_reading():
-                self._reading_paused = self._continuing = True
-                self._transport.pause_reading()
-                self.loop.call_soon(self._continue)
+            if not self._ws_transport.is_closing() and self._ws_transport.is_reading():
+                self._ws_reading_paused = self._ws_continuing = True
+                self._ws_transport.pause_reading()
+                self.loop.call_soon(self._ws_continue)
 
-    def _settle(self, spent: bool) -> None:
+    def _ws_settle(self, spent: bool) -> None:
         """Stop or resume reading from the transport, now that frames have been read.
 
         Args:
             spent: whether as many were read as may be in one callback.
         """
-        if self._lost or self._transport.is_closing():
+        if self._ws_lost or self._ws_transport.is_closing():
             return
-        session = self.session
-        if session.stopped and spent and not session.full() and not self._continuing:
-            self._continuing = True
-            self.loop.call_soon(self._continue)
-        if session.stopped != self._reading_paused:
-            self._reading_paused = session.stopped
+        session = self._ws_session
+        if session.stopped and spent and not session.full() and not self._ws_continuing:
+            self._ws_continuing = True
+            self.loop.call_soon(self._ws_continue)
+        if session.stopped != self._ws_reading_paused:
+            self._ws_reading_paused = session.stopped
             if session.stopped:
-                self._transport.pause_reading()
+                self._ws_transport.pause_reading()
             else:
                 # The peer's silence counts from now on.
                 session.heard = True
-                self._transport.resume_reading()
+                self._ws_transport.resume_reading()
 
-    def _continue(self) -> None:
+    def _ws_continue(self) -> None:
         """Go on with what has arrived, other connections having had their turn."""
-        self._continuing = False
+        self._ws_continuing = False
         try:
-            self._receive()
+            self._ws_receive()
         except Exception as exc:
             # As transports do with what their callbacks raise.
-            self._set_lost_exc(exc)
-            self._transport.abort()
+            self._ws_set_lost_exc(exc)
+            self._ws_transport.abort()
             raise
 
-    def _act(self) -> None:
+    def _ws_act(self) -> None:
         """Write the protocol's answers, and hand pongs to those who wait for them."""
         if self.protocol.writes:
-            self._transmit()
-        if self.session.pongs:
-            keepalive = self.session.keepalive
+            self._ws_transmit()
+        if self._ws_session.pongs:
+            keepalive = self._ws_session.keepalive
             awaited = keepalive.ping
-            for waiter, latency in self.session.acknowledge(self.loop.time()):
+            for waiter, latency in self._ws_session.acknowledge(self.loop.time()):
                 if not waiter.done():
                     waiter.set_result(latency)
             if self.debug and keepalive.ping is not awaited:
                 self.logger.debug("% received keepalive pong")
             # The next keepalive ping may be due before the deadline of the one that was answered.
-            self._arm_timer()
+            self._ws_arm_timer()
 
     # Waiting to send
 
-    async def _clear_to_send(self, control: bool = False, fragment: bool = False) -> None:
+    async def _ws_clear_to_send(self, control: bool = False, fragment: bool = False) -> None:
         """Wait until a frame may be sent.
 
         Args:
@@ -650,32 +650,32 @@ class Connection(Channel, asyncio.BufferedProtocol):
         """
         while True:
             if self.protocol.state is not OPEN or self.protocol.eof_sent:
-                await self._wait_for_loss()
+                await self._ws_wait_for_loss()
                 raise self.close_exc
-            if self._fragmenting is not None and not control and not fragment:
-                await asyncio.shield(self._fragmenting)
-            elif self._write_paused:
-                await self._drain()
+            if self._ws_fragmenting is not None and not control and not fragment:
+                await asyncio.shield(self._ws_fragmenting)
+            elif self._ws_write_paused:
+                await self._ws_drain()
             else:
                 return
 
-    async def _drain(self) -> None:
+    async def _ws_drain(self) -> None:
         """Wait until the write buffer is below its limit.
 
         Raises:
             ConnectionClosed: if the connection is lost meanwhile.
         """
         waiter = self.loop.create_future()
-        self._write_waiters.append(waiter)
+        self._ws_write_waiters.append(waiter)
         try:
             await waiter
         finally:
-            if waiter in self._write_waiters:
-                self._write_waiters.remove(waiter)
-        if self._lost:
+            if waiter in self._ws_write_waiters:
+                self._ws_write_waiters.remove(waiter)
+        if self._ws_lost:
             raise self.close_exc
 
-    async def _send_fragments(
+    async def _ws_send_fragments(
         self,
         chunks: AsyncIterator[DataLike],
         text: bool | None,
@@ -691,34 +691,34 @@ class Connection(Channel, asyncio.BufferedProtocol):
         if not isinstance(chunk, expected):
             raise TypeError(f"{kind} must contain bytes or str")
         opcode, data = to_payload(chunk, text)
-        await self._clear_to_send()
-        done = self._fragmenting = self.loop.create_future()
+        await self._ws_clear_to_send()
+        done = self._ws_fragmenting = self.loop.create_future()
         try:
-            self._send_frame(opcode, data, False, compress)
+            self._ws_send_frame(opcode, data, False, compress)
             async for chunk in chunks:
                 if not isinstance(chunk, expected):
                     raise TypeError(f"{kind} must contain uniform types")
-                await self._clear_to_send(fragment=True)
-                self._send_frame(CONT, to_payload(chunk, text)[1], False)
-            await self._clear_to_send(fragment=True)
-            self._send_frame(CONT, b"", True)
+                await self._ws_clear_to_send(fragment=True)
+                self._ws_send_frame(CONT, to_payload(chunk, text)[1], False)
+            await self._ws_clear_to_send(fragment=True)
+            self._ws_send_frame(CONT, b"", True)
         except ConnectionClosed:
             raise
         except BaseException:
             # The peer has a part of the message and will not have the rest.
             if self.protocol.state is OPEN:
                 self.protocol.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message")
-                self._transmit()
+                self._ws_transmit()
             raise
         finally:
-            self._fragmenting = None
+            self._ws_fragmenting = None
             release(done)
-        if self._write_paused:
-            await self._drain()
+        if self._ws_write_paused:
+            await self._ws_drain()
 
     # Sending
 
-    def _send_frame(
+    def _ws_send_frame(
         self, opcode: Opcode, data: BytesLike, fin: bool, compress: bool | None = None
     ) -> None:
         if opcode is CONT:
@@ -729,157 +729,157 @@ class Connection(Channel, asyncio.BufferedProtocol):
             self.protocol.send_binary(data, fin, compress=compress)
         chunks = self.protocol.data_to_send()
         if len(chunks) == 1:
-            self._write(chunks[0])
+            self._ws_write(chunks[0])
         else:
-            self._write_large(chunks)
+            self._ws_write_large(chunks)
 
-    def _write_large(self, chunks: Sequence[BytesLike]) -> None:
+    def _ws_write_large(self, chunks: Sequence[BytesLike]) -> None:
         """Write a header and a large payload.
 
         While messages are delivered, one may be held back: it is not copied, and leaves together
         with what comes next.
         """
-        hold = self._in_batch and self._corked_size < self.write_limit_high
-        self._corked += chunks
-        self._corked_size += sum(map(len, chunks))
+        hold = self._ws_in_batch and self._ws_corked_size < self.write_limit_high
+        self._ws_corked += chunks
+        self._ws_corked_size += sum(map(len, chunks))
         if not hold:
-            self._flush()
+            self._ws_flush()
 
-    def _write_chunks(self, chunks: list[BytesLike]) -> None:
-        """Do what ``_write_now()`` does, without joining what is large."""
+    def _ws_write_chunks(self, chunks: list[BytesLike]) -> None:
+        """Do what ``_ws_write_now()`` does, without joining what is large."""
         written = 0
-        if self._is_direct():
+        if self._ws_is_direct():
             with contextlib.suppress(OSError):
-                written = os.writev(self._fd, chunks[:MAX_VECTOR])
+                written = os.writev(self._ws_fd, chunks[:MAX_VECTOR])
         for chunk in chunks:
             if written < len(chunk):
-                self._write_exposed(memoryview(chunk)[written:] if written else chunk)
+                self._ws_write_exposed(memoryview(chunk)[written:] if written else chunk)
             written = max(written - len(chunk), 0)
 
-    def _write_exposed(self, data: BytesLike) -> None:
+    def _ws_write_exposed(self, data: BytesLike) -> None:
         """Have a transport write that the application has, too, or that may have ended."""
-        if self._transport.is_closing():
+        if self._ws_transport.is_closing():
             # Senders wait for the end: in a loop that does nothing else, they would never let the
             # event loop come to it.
-            self._write_paused = True
+            self._ws_write_paused = True
         else:
             try:
-                self._transport.write(data)
+                self._ws_transport.write(data)
             except RuntimeError as exc:
-                self._set_lost_exc(exc)
-                self._transport.abort()
+                self._ws_set_lost_exc(exc)
+                self._ws_transport.abort()
 
-    def _transmit(self) -> None:
+    def _ws_transmit(self) -> None:
         """Write what the protocol has queued, control frames among it, at once and in order."""
         eof = False
         for data in self.protocol.data_to_send():
             if data:
-                self._corked.append(data)
-                self._corked_size += len(data)
+                self._ws_corked.append(data)
+                self._ws_corked_size += len(data)
             else:
                 eof = True
-        if self._corked:
-            self._flush()
-        if eof and not self._lost:
-            self._fd = -1
-            self._write_eof()
+        if self._ws_corked:
+            self._ws_flush()
+        if eof and not self._ws_lost:
+            self._ws_fd = -1
+            self._ws_write_eof()
         if eof or self.protocol.close_expected():
-            self._start_closing()
+            self._ws_start_closing()
 
-    def _start_closing(self) -> None:
+    def _ws_start_closing(self) -> None:
         """Give the end of the connection a deadline, and go on reading if that had stopped."""
-        if self.session.close_deadline is None:
-            self.session.start_closing(self.loop.time())
-            self._arm_timer()
-            if self.session.stopped:
-                self._refill()
+        if self._ws_session.close_deadline is None:
+            self._ws_session.start_closing(self.loop.time())
+            self._ws_arm_timer()
+            if self._ws_session.stopped:
+                self._ws_refill()
 
-    def _write_eof(self) -> None:
-        if self._transport.is_closing():
+    def _ws_write_eof(self) -> None:
+        if self._ws_transport.is_closing():
             return
-        if self._transport.can_write_eof():
+        if self._ws_transport.can_write_eof():
             if self.debug:
                 self.logger.debug("x half-closing TCP connection")
             try:
-                self._transport.write_eof()
+                self._ws_transport.write_eof()
             except OSError:
                 # The peer has reset the connection, and the event loop does not know yet.
-                self._transport.abort()
+                self._ws_transport.abort()
         else:
             # TLS closes both ways.
             if self.debug:
                 self.logger.debug("x closing TCP connection")
-            self._close_transport()
+            self._ws_close_transport()
 
-    def _close_transport(self) -> None:
+    def _ws_close_transport(self) -> None:
         # Over TLS, closing twice would take away the means to abort.
-        if not self._transport.is_closing():
-            self._transport.close()
+        if not self._ws_transport.is_closing():
+            self._ws_transport.close()
 
     def pause_writing(self) -> None:
-        self._write_paused = True
+        self._ws_write_paused = True
         self.protocol.hold_pongs(True)
 
     def resume_writing(self) -> None:
-        self._write_paused = False
+        self._ws_write_paused = False
         self.protocol.hold_pongs(False)
         if self.protocol.writes:
-            self._transmit()
-        self._wake_writers()
+            self._ws_transmit()
+        self._ws_wake_writers()
 
-    def _wake_writers(self) -> None:
-        for waiter in self._write_waiters:
+    def _ws_wake_writers(self) -> None:
+        for waiter in self._ws_write_waiters:
             release(waiter)
-        self._write_waiters.clear()
+        self._ws_write_waiters.clear()
 
     # Time
 
-    def _arm_timer(self) -> None:
+    def _ws_arm_timer(self) -> None:
         """Make sure that the one timer runs at the next deadline, or earlier."""
-        deadline = self.session.next_deadline()
-        if deadline is None or self._lost:
+        deadline = self._ws_session.next_deadline()
+        if deadline is None or self._ws_lost:
             return
-        if self._timer is not None:
-            if self._timer_deadline <= deadline:
+        if self._ws_timer is not None:
+            if self._ws_timer_deadline <= deadline:
                 return
-            self._timer.cancel()
-        self._timer_deadline = deadline
-        self._timer = self.loop.call_at(deadline, self._on_timer)
+            self._ws_timer.cancel()
+        self._ws_timer_deadline = deadline
+        self._ws_timer = self.loop.call_at(deadline, self._ws_on_timer)
 
-    def _on_timer(self) -> None:
-        self._timer = None
+    def _ws_on_timer(self) -> None:
+        self._ws_timer = None
         now = self.loop.time()
-        if self._heard:
-            self.session.heard, self._heard = True, False
+        if self._ws_heard:
+            self._ws_session.heard, self._ws_heard = True, False
         if self.protocol.writes:
             # The application has failed the connection through its protocol.
-            self._transmit()
-        unwritten = self._transport.get_write_buffer_size() if self._write_paused else 0
+            self._ws_transmit()
+        unwritten = self._ws_transport.get_write_buffer_size() if self._ws_write_paused else 0
         try:
-            reading = self._transport.is_reading()
+            reading = self._ws_transport.is_reading()
         except NotImplementedError:  # in transports by others
             reading = True
-        timeout = self.session.expire(now, unwritten, reading)
+        timeout = self._ws_session.expire(now, unwritten, reading)
         if timeout is Timeout.PING:
-            self._send_keepalive(now)
+            self._ws_send_keepalive(now)
         elif timeout is Timeout.UNREAD:
             if self.debug:
                 self.logger.debug("- %s", timeout.value)
         elif timeout in (Timeout.SILENCE, Timeout.BLOCKED, Timeout.STUCK):
             if self.debug:
                 self.logger.debug("- timed out waiting for keepalive pong")
-            self._set_lost_exc(TimeoutError(timeout.value))
+            self._ws_set_lost_exc(TimeoutError(timeout.value))
             self.protocol.fail(CloseCode.INTERNAL_ERROR, Timeout.SILENCE.value)
-            self._transmit()
+            self._ws_transmit()
         elif timeout is not None:
-            self._set_lost_exc(self.protocol.parser_exc)
-            self._set_lost_exc(TimeoutError(timeout.value))
-            self._transport.abort()
-        self._arm_timer()
+            self._ws_set_lost_exc(self.protocol.parser_exc)
+            self._ws_set_lost_exc(TimeoutError(timeout.value))
+            self._ws_transport.abort()
+        self._ws_arm_timer()
 
-    def _send_keepalive(self, now: float) -> None:
-        self.protocol.send_ping(self.session.send_keepalive(now))
-        self._transmit()
+    def _ws_send_keepalive(self, now: float) -> None:
+        self.protocol.send_ping(self._ws_session.send_keepalive(now))
+        self._ws_transmit()
         if self.debug:
             self.logger.debug("% sent keepalive ping")
 
@@ -887,76 +887,76 @@ class Connection(Channel, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         kind = f"{type(transport).__module__}.{type(transport).__name__}"
-        self._attach(transport, DIRECT and kind in PLAIN_TRANSPORTS and sys.platform != "win32")
+        self._ws_attach(transport, DIRECT and kind in PLAIN_TRANSPORTS and sys.platform != "win32")
         # A limit of zero would have TLS wait for ever.
         high = max(self.write_limit_high, 1)
-        self._transport.set_write_buffer_limits(high, self.write_limit_low)
+        self._ws_transport.set_write_buffer_limits(high, self.write_limit_low)
 
     def eof_received(self) -> None:
         """Take the end of the peer's stream; the transport then closes itself."""
-        self._finish()
+        self._ws_finish()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None:
-            self._set_lost_exc(exc)
-        self._detach()
+            self._ws_set_lost_exc(exc)
+        self._ws_detach()
         try:
-            self._finish()
+            self._ws_finish()
         finally:
             # Whatever has happened: nobody is to wait for ever.
-            self._end()
+            self._ws_end()
 
-    def _end(self) -> None:
+    def _ws_end(self) -> None:
         """Wake whoever waits for something that will not come."""
-        self._lost = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._corked.clear()
-        for ping in self.session.pings.abandon():
+        self._ws_lost = True
+        if self._ws_timer is not None:
+            self._ws_timer.cancel()
+            self._ws_timer = None
+        self._ws_corked.clear()
+        for ping in self._ws_session.pings.abandon():
             if not ping.done():
                 ping.set_exception(self.close_exc)
                 # Nobody need await a ping.
                 ping.exception()
-        self._wake_writers()
-        if self._fragmenting is not None:
-            release(self._fragmenting)
-        for waiter in self._lost_waiters:
+        self._ws_wake_writers()
+        if self._ws_fragmenting is not None:
+            release(self._ws_fragmenting)
+        for waiter in self._ws_lost_waiters:
             release(waiter)
-        self._lost_waiters.clear()
-        if self._waiter is not None:
-            wake(self._waiter)
+        self._ws_lost_waiters.clear()
+        if self._ws_waiter is not None:
+            wake(self._ws_waiter)
 
-    def _finish(self) -> None:
+    def _ws_finish(self) -> None:
         """Read to the end what has arrived, then end the protocol."""
-        session, protocol = self.session, self.protocol
+        session, protocol = self._ws_session, self.protocol
         try:
-            if not self.handshaking:
+            if not self._ws_handshaking:
                 session.finish()
         finally:
             protocol.receive_eof()
-        self._set_lost_exc(protocol.parser_exc)
-        self._act()
+        self._ws_set_lost_exc(protocol.parser_exc)
+        self._ws_act()
         # What is left to write may never leave.
-        self._start_closing()
+        self._ws_start_closing()
 
-    def _set_lost_exc(self, exc: BaseException | None) -> None:
+    def _ws_set_lost_exc(self, exc: BaseException | None) -> None:
         """Note why the connection ends, unless that is known already."""
-        if self._lost_exc is None:
-            self._lost_exc = exc
+        if self._ws_lost_exc is None:
+            self._ws_lost_exc = exc
 
-    async def _wait_for_loss(self) -> None:
+    async def _ws_wait_for_loss(self) -> None:
         if self.protocol.writes:
             # The application has failed the connection through its protocol.
-            self._transmit()
-        if not self._lost:
+            self._ws_transmit()
+        if not self._ws_lost:
             waiter = self.loop.create_future()
-            self._lost_waiters.append(waiter)
+            self._ws_lost_waiters.append(waiter)
             try:
                 await waiter
             finally:
-                if not self._lost:
-                    self._lost_waiters.remove(waiter)
+                if not self._ws_lost:
+                    self._ws_lost_waiters.remove(waiter)
 
 
 def release(waiter: asyncio.Future[None]) -> None:

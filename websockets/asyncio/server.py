@@ -56,7 +56,7 @@ class ServerConnection(Connection):
         server: server that the connection belongs to.
     """
 
-    __slots__ = ("_task", "handler", "handler_kwargs", "server", "username")
+    __slots__ = ("_ws_task", "handler", "handler_kwargs", "server", "username")
 
     #: User name, if the connection was let in by :func:`basic_auth`.
     username: str
@@ -86,7 +86,7 @@ class ServerConnection(Connection):
         )
         self.protocol: ServerProtocol
         self.server = server
-        self._task: asyncio.Task[None] | None = None  # it runs the handler
+        self._ws_task: asyncio.Task[None] | None = None  # it runs the handler
 
     def respond(self, status: StatusLike, text: str) -> Response:
         """Create a plain text HTTP response, for ``process_request`` to return.
@@ -117,29 +117,29 @@ class ServerConnection(Connection):
         assert request is not None
         response: Response | None = None
         if process_request is not None and not self.server.closing:
-            response = await self._intercept(process_request, request)
+            response = await self._ws_intercept(process_request, request)
         if self.server.closing:
-            response = self._reject_closing()
+            response = self._ws_reject_closing()
         elif response is None:
             response = protocol.accept(request)
         self.response = response
         if server_header is not None and "Server" not in response.headers:
             response.headers["Server"] = server_header
         if process_response is not None:
-            other = await self._intercept(process_response, request, response)
+            other = await self._ws_intercept(process_response, request, response)
             if other is not None:
                 response = self.response = other
             if self.server.closing and response.status_code == SWITCHING_PROTOCOLS:
                 # It has begun to close while the application was deciding.
-                response = self.response = self._reject_closing()
+                response = self.response = self._ws_reject_closing()
         if protocol.state is not CONNECTING:
             return
         protocol.send_response(response)
-        self._transmit()
+        self._ws_transmit()
         if protocol.state is OPEN:
-            self._handshake_done()
+            self._ws_handshake_done()
 
-    async def _intercept(self, callback: Callable[..., Any], *args: Any) -> Response | None:
+    async def _ws_intercept(self, callback: Callable[..., Any], *args: Any) -> Response | None:
         """Call what the application plugged into the handshake."""
         try:
             response = callback(self, *args)
@@ -157,55 +157,58 @@ class ServerConnection(Connection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         if self.server.open_timeout is not None:
-            self.session.open_deadline = self.loop.time() + self.server.open_timeout
-            self._arm_timer()
+            self._ws_session.open_deadline = self.loop.time() + self.server.open_timeout
+            self._ws_arm_timer()
         self.server.add(self)
         if self.server.closing:
             # It was accepted before, and the TLS handshake has taken until now.
-            self.refuse()
+            self._ws_refuse()
 
-    def process_handshake(self) -> None:
+    def _ws_process_handshake(self) -> None:
         if self.protocol.events:
             (event,) = self.protocol.events
             self.protocol.events.clear()
             self.request = cast(Request, event)
-            self._task = self.server.start_handler(self)
+            self._ws_task = self.server.start_handler(self)
 
-    def refuse(self) -> None:
+    def _ws_refuse(self) -> None:
         """Refuse the connection if no request has come yet; if it was refused, wait no longer."""
         if self.protocol.state is not CONNECTING:
             return
         if self.request is None and not self.protocol.ended:
-            self.protocol.send_response(self._reject_closing())
-            self._transmit()
+            self.protocol.send_response(self._ws_reject_closing())
+            self._ws_transmit()
         if self.protocol.ended:
-            self._close_transport()
+            self._ws_close_transport()
             # Over TLS, that waits for the other side to close, too: for ever, if it is a browser
             # that has connected in advance. There is no need to wait (RFC 8446 section 6.1).
             deadline = self.loop.time() + REFUSAL_TIMEOUT
-            if self.session.close_deadline is None or self.session.close_deadline > deadline:
-                self.session.close_deadline = deadline
-                self._arm_timer()
+            if (
+                self._ws_session.close_deadline is None
+                or self._ws_session.close_deadline > deadline
+            ):
+                self._ws_session.close_deadline = deadline
+                self._ws_arm_timer()
 
-    def _reject_closing(self) -> Response:
+    def _ws_reject_closing(self) -> Response:
         # For the log: it was not the application that answered.
         self.protocol.accept_called = True
         return self.protocol.reject(
             http.HTTPStatus.SERVICE_UNAVAILABLE, "Server is shutting down.\n"
         )
 
-    def abandon(self, code: int) -> None:
+    def _ws_abandon(self, code: int) -> None:
         """Start to close the connection, without waiting: its handler may not go on."""
         if self.protocol.state is OPEN:
             self.protocol.fail(code)
-            self._transmit()
+            self._ws_transmit()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.server.remove(self)
-        if self.handshaking and self._task is not None:
+        if self._ws_handshaking and self._ws_task is not None:
             # Nobody waits for the response any more.
-            self._task.cancel()
+            self._ws_task.cancel()
 
 
 class Server:
@@ -350,13 +353,13 @@ class Server:
             connection.logger.error("opening handshake failed", exc_info=True)
             connection.transport.abort()
             return
-        if connection.handshaking:
+        if connection._ws_handshaking:
             return  # refused, or the client has gone
         try:
             await self.handler(connection)
         except asyncio.CancelledError:
             # It was not for the connection to be left open.
-            connection.abandon(CloseCode.GOING_AWAY)
+            connection._ws_abandon(CloseCode.GOING_AWAY)
             raise
         except Exception as exc:
             if is_own_end(protocol, exc):
@@ -368,7 +371,7 @@ class Server:
             raise  # the coroutine is being freed, its event loop being closed perhaps
         except BaseException:
             # It may leave the event loop, which need not run again.
-            connection.abandon(CloseCode.INTERNAL_ERROR)
+            connection._ws_abandon(CloseCode.INTERNAL_ERROR)
             raise
         else:
             await connection.close()
@@ -421,7 +424,7 @@ class Server:
         # The connection is made in the turn after that.
         await asyncio.sleep(0)
         for connection in list(self.all_connections):
-            connection.refuse()
+            connection._ws_refuse()
         if close_connections:
             # Subclasses may have a close() without a reason.
             arguments = (code, reason) if reason else (code,)

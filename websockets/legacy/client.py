@@ -72,7 +72,9 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
         self.extra_headers = extra_headers
         self.user_agent_header = user_agent_header
 
-    def _create_protocol(self, max_size: int | None, logger: LoggerLike | None) -> ClientProtocol:
+    def _ws_create_protocol(
+        self, max_size: int | None, logger: LoggerLike | None
+    ) -> ClientProtocol:
         return ClientProtocol(NOWHERE, max_size=max_size, logger=logger)
 
     async def handshake(  # type: ignore[override]

@@ -74,7 +74,7 @@ class WebSocketCommonProtocol(Connection):
         close_timeout = rename_timeout(close_timeout, timeout)
         warn_of_loop(loop)
         super().__init__(
-            self._create_protocol(max_size, logger),
+            self._ws_create_protocol(max_size, logger),
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,
             close_timeout=close_timeout,
@@ -85,7 +85,7 @@ class WebSocketCommonProtocol(Connection):
         self.max_queue = max_queue
         self.read_limit = read_limit
         self.write_limit = write_limit
-        self._buffer = self._buffer[: max(read_limit, 1)]
+        self._ws_buffer = self._ws_buffer[: max(read_limit, 1)]
 
         # Opening handshake
         self.path: str = ""
@@ -98,7 +98,7 @@ class WebSocketCommonProtocol(Connection):
         # It lives from the opening handshake to the end of the connection.
         self.worker_task: asyncio.Task[None]
 
-    def _create_protocol(self, max_size: int | None, logger: LoggerLike | None) -> Protocol:
+    def _ws_create_protocol(self, max_size: int | None, logger: LoggerLike | None) -> Protocol:
         return Protocol(
             CLIENT if self.is_client else SERVER,
             state=CONNECTING,
@@ -115,7 +115,7 @@ class WebSocketCommonProtocol(Connection):
 
     @transport.setter
     def transport(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
+        self._ws_transport = transport
 
     @property
     def state(self) -> State:
@@ -167,7 +167,7 @@ class WebSocketCommonProtocol(Connection):
     @property
     def messages(self) -> Collection[Message]:
         """Messages that were received and not yet taken by :meth:`recv`."""
-        return self.session.messages
+        return self._ws_session.messages
 
     @property
     def max_size(self) -> int | None:
@@ -181,12 +181,12 @@ class WebSocketCommonProtocol(Connection):
     @property
     def local_address(self) -> Any:
         """Local address of the connection, None before there is one."""
-        return None if self._transport is None else super().local_address
+        return None if self._ws_transport is None else super().local_address
 
     @property
     def remote_address(self) -> Any:
         """Remote address of the connection, None before there is one."""
-        return None if self._transport is None else super().remote_address
+        return None if self._ws_transport is None else super().remote_address
 
     @property
     def host(self) -> str | None:
@@ -224,12 +224,12 @@ class WebSocketCommonProtocol(Connection):
         """
         if self.legacy_recv:
             try:
-                return await self._next_message()
+                return await self._ws_next_message()
             except ConnectionClosed:
                 return None  # type: ignore[return-value]
-        return await self._next_message()
+        return await self._ws_next_message()
 
-    _recv = recv  # type: ignore[assignment]
+    _ws_recv = recv  # type: ignore[assignment]
 
     def __aiter__(self) -> AsyncIterator[Data]:
         """Iterate over the messages, until the connection is closed with code 1000, 1001 or 1005.
@@ -237,10 +237,10 @@ class WebSocketCommonProtocol(Connection):
         Raises:
             ConnectionClosedError: if it is closed in another way.
         """
-        return self._iterate() if self.legacy_recv else super().__aiter__()
+        return self._ws_iterate() if self.legacy_recv else super().__aiter__()
 
-    async def _iterate(self) -> AsyncIterator[Data]:
-        messages: AsyncIterator[Data | None] = super()._iterate()
+    async def _ws_iterate(self) -> AsyncIterator[Data]:
+        messages: AsyncIterator[Data | None] = super()._ws_iterate()
         async for message in messages:
             if message is None:  # of legacy_recv: it is closed, and would be for ever
                 return
@@ -259,15 +259,15 @@ class WebSocketCommonProtocol(Connection):
             ConnectionClosed: if the connection is closed.
             TypeError: if the type of the message is not supported.
         """
-        if self._send_message(message):
-            if self._write_paused:  # by this write
-                await self._drain()
+        if self._ws_send_message(message):
+            if self._ws_write_paused:  # by this write
+                await self._ws_drain()
         else:
             await super().send(message)
 
     async def wait_for_connection_lost(self) -> bool:
         """Wait until the TCP connection is closed; return whether it is, which is always so."""
-        await self._wait_for_loss()
+        await self._ws_wait_for_loss()
         return True
 
     async def ensure_open(self) -> None:
@@ -277,18 +277,18 @@ class WebSocketCommonProtocol(Connection):
             ConnectionClosed: if it is closed, or closing: then when it is closed.
             InvalidState: if the opening handshake is not over.
         """
-        self._check_established()
+        self._ws_check_established()
         if self.protocol.state is not OPEN:
-            await self._wait_for_loss()
+            await self._ws_wait_for_loss()
             raise self.close_exc
 
-    def _check_established(self) -> None:
+    def _ws_check_established(self) -> None:
         if self.protocol.state is CONNECTING:
             raise InvalidState("WebSocket connection isn't established yet")
 
-    async def _clear_to_send(self, control: bool = False, fragment: bool = False) -> None:
-        self._check_established()
-        await super()._clear_to_send(control, fragment)
+    async def _ws_clear_to_send(self, control: bool = False, fragment: bool = False) -> None:
+        self._ws_check_established()
+        await super()._ws_clear_to_send(control, fragment)
 
     def connection_closed_exc(self) -> ConnectionClosed:
         """Return the exception that says how the connection, which must be closed, ended."""
@@ -300,23 +300,23 @@ class WebSocketCommonProtocol(Connection):
         """Go on with frames, the opening handshake being over."""
         if self.protocol.state is not OPEN:
             self.protocol.state = OPEN
-        self._handshake_done()
+        self._ws_handshake_done()
 
-    def _handshake_done(self) -> None:
+    def _ws_handshake_done(self) -> None:
         self.worker_task = self.loop.create_task(self.run())
-        super()._handshake_done()
+        super()._ws_handshake_done()
 
-    def _write_eof(self) -> None:
+    def _ws_write_eof(self) -> None:
         # The server closes the TCP connection at once, unless what the peer still sends might have
         # the kernel throw away what we have sent. The modern one waits for the peer's end, too.
-        if self.protocol.close_rcvd is not None or self.handshaking:
-            self._close_transport()
+        if self.protocol.close_rcvd is not None or self._ws_handshaking:
+            self._ws_close_transport()
         else:
-            super()._write_eof()
+            super()._ws_write_eof()
 
     async def run(self) -> None:
         """Wait for the connection to terminate; it is what ``worker_task`` does."""
-        await self._wait_for_loss()
+        await self._ws_wait_for_loss()
 
     def fail_connection(self, code: int = CloseCode.ABNORMAL_CLOSURE, reason: str = "") -> None:
         """Fail the connection (RFC 6455 section 7.1.7), without waiting.
@@ -325,13 +325,13 @@ class WebSocketCommonProtocol(Connection):
             code: close code; 1006 to send no close frame.
             reason: close reason, at most 123 bytes in UTF-8.
         """
-        if self._lost or self._transport is None:
+        if self._ws_lost or self._ws_transport is None:
             return
         self.protocol.fail(code, reason)
-        self._transmit()
+        self._ws_transmit()
         if self.protocol.close_sent is None:
             # The peer has not been told: there is nothing to wait for.
-            self._close_transport()
+            self._ws_close_transport()
 
 
 def broadcast(

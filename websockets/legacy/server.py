@@ -106,7 +106,9 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
         self._select_subprotocol = select_subprotocol
         self._ws_request: asyncio.Future[Request | None] = self.loop.create_future()
 
-    def _create_protocol(self, max_size: int | None, logger: LoggerLike | None) -> ServerProtocol:
+    def _ws_create_protocol(
+        self, max_size: int | None, logger: LoggerLike | None
+    ) -> ServerProtocol:
         return ServerProtocol(max_size=max_size, logger=logger)
 
     @property
@@ -138,13 +140,13 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
                         extra_headers=self.extra_headers,
                     )
             except asyncio.CancelledError:
-                self._transport.abort()
+                self._ws_transport.abort()
                 raise
             except Exception as exc:
                 if deadline.expired():
-                    self._transport.abort()
+                    self._ws_transport.abort()
                 else:
-                    await self._reject(exc)
+                    await self._ws_reject(exc)
                 return
             try:
                 await self.ws_handler(self)
@@ -164,7 +166,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
         finally:
             self.ws_server.unregister(self)
 
-    def process_handshake(self) -> None:
+    def _ws_process_handshake(self) -> None:
         if self.protocol.events and not self._ws_request.done():
             self._ws_request.set_result(cast(Request, self.protocol.events.pop()))
         elif self.protocol.ended and not self._ws_request.done():
@@ -323,31 +325,31 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
             extra_headers = extra_headers(path, headers)
         if extra_headers is not None:
             response_headers.update(extra_headers)
-        self._respond(Response(101, "Switching Protocols", response_headers))
+        self._ws_respond(Response(101, "Switching Protocols", response_headers))
         self.connection_open()
         return path
 
-    def _respond(self, response: Response) -> None:
+    def _ws_respond(self, response: Response) -> None:
         """Send the response to the handshake request, and open the connection if it is 101."""
         if self.closed:
             raise ConnectionError("connection closed")
-        self._sign(response.headers)
+        self._ws_sign(response.headers)
         self.response, self.response_headers = response, response.headers
         self.protocol.send_response(response)
-        self._transmit()
+        self._ws_transmit()
 
-    def _sign(self, headers: Headers) -> None:
+    def _ws_sign(self, headers: Headers) -> None:
         headers.setdefault("Date", get_date())
         if self.server_header is not None:
             headers.setdefault("Server", self.server_header)
 
-    async def _reject(self, exc: Exception) -> None:
+    async def _ws_reject(self, exc: Exception) -> None:
         """Send the response to a request that is not accepted, then close the connection."""
         if not self.protocol.ended:  # else it has been answered by the parser
             self.protocol.accept_called = True  # for the log: it is a rejection
             if isinstance(exc, AbortHandshake):
                 headers, body = exc.headers, exc.body
-                self._sign(headers)
+                self._ws_sign(headers)
                 headers.setdefault("Content-Length", str(len(body)))
                 headers.setdefault("Content-Type", "text/plain")
                 headers.setdefault("Connection", "close")
@@ -358,7 +360,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
             else:  # a subclass has not waited for it
                 self.logger.error("opening handshake failed", exc_info=True)
                 response = self.protocol.reject_failure()
-            self._respond(response)
+            self._ws_respond(response)
         elif not isinstance(exc, (InvalidHandshake, ConnectionError)):
             # Nobody is there to be answered.
             self.logger.error("opening handshake failed", exc_info=True)
@@ -366,7 +368,7 @@ class WebSocketServerProtocol(WebSocketCommonProtocol):
 
     # What servers call
 
-    def refuse(self) -> None:
+    def _ws_refuse(self) -> None:
         """Refuse the connection if no request has come yet."""
         if self.protocol.state is CONNECTING and not self._ws_request.done():
             self._ws_request.set_exception(
