@@ -228,7 +228,7 @@ class Frame(_Open):
             valid, consumed = codecs.utf_8_decode(rest, "strict", self.fin)
         except UnicodeDecodeError:
             return None
-        if not _is_text(valid):
+        if _find_unprintable(valid):
             return None
         return repr("\ufffd" * lead + valid + ("\ufffd" if consumed < len(rest) else ""))
 
@@ -248,4 +248,5 @@ class Frame(_Open):
 
 # Control frames hold what machines say to each other; messages hold what people say.
 _is_ascii_text = re.compile(rb"[\t-\r\x20-\x7e]*").fullmatch
-_is_text = re.compile("[\t\n\r\x20-\x7e\xa1-\xac\xae-\U0010ffff]*").fullmatch
+# A class of what text has, rather than of what it has not, takes 3 ms to compile.
+_find_unprintable = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\xa0\xad]").search
