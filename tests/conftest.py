@@ -83,6 +83,7 @@ if codec_in_use() == "pure" and len(expected_codecs()) > 1:
         "test_proxy.py",
         "test_redirect.py",
         "test_run_tests.py",
+        "test_run_tests.py",
         "test_uri.py",
         "test_utils.py",
     ]
