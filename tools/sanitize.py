@@ -16,7 +16,8 @@ BESIDES = [
     f"--ignore=tests/test_{name}.py"
     for name in (
         "benchmarks", "client", "datastructures", "exceptions", "handshake_limits",
-        "handshake_rules", "headers", "http11", "layers", "package", "run_tests", "server", "uri", "utils",
+        "handshake_rules", "headers", "http11", "layers", "package", "run_tests", "server",
+        "uri", "utils",
     )
 ]  # fmt: skip
 
