@@ -197,9 +197,7 @@ class Channel:
         # Sending
         self.write_limit_high = write_limit
         self._ws_fd = -1  # descriptor to write to without the transport's help, if that is safe
-        self._ws_in_python = (
-            False  # whether the transport is asyncio's, whose methods are in Python
-        )
+        self._ws_in_python = False  # whether the transport is asyncio's: its methods are in Python
         self._ws_exposed = False  # whether the application has been given the transport
         self._ws_corked: list[BytesLike] = []  # frames to leave in one write
         self._ws_corked_size = 0

@@ -433,7 +433,7 @@ cdef class Channel:
     cdef object _get_write_buffer_size  # methods of the transport
     cdef object _is_closing
     cdef object _get_protocol
-    cdef bint _ws_in_python  # whether the transport is asyncio's, whose methods are in Python
+    cdef bint _ws_in_python  # whether the transport is asyncio's: its methods are in Python
     cdef public bint _ws_exposed  # whether the application has been given the transport
     cdef public list _ws_corked  # frames to leave in one write
     cdef public Py_ssize_t _ws_corked_size
