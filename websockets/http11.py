@@ -247,6 +247,20 @@ class _Parser:
             raise ValueError(_BARE_LF)
         return line[:-2]
 
+    def _read_start_line(self, too_long: type[SecurityError], name: str) -> bytes | None:
+        """Return the first line of the message, :obj:`None` if it is not complete."""
+        try:
+            return self._read_line(too_long)
+        except EOFError as exc:
+            raise EOFError(f"connection closed while reading HTTP {name}") from exc
+
+    def _read_headers(self) -> bool:
+        """Read the message's header lines; return whether they are complete."""
+        try:
+            return self._read_fields(self._headers)
+        except EOFError as exc:
+            raise EOFError("connection closed while reading HTTP headers") from exc
+
     def _read_fields(self, headers: Headers) -> bool:
         """Read header lines; return whether the empty line after them has been read."""
         buffer = self._buffer
@@ -342,10 +356,7 @@ class RequestParser(_Parser):
             if self._line is not None:
                 return self._make_request(self._line)
         while self._line is None:
-            try:
-                line = self._read_line(RequestLineTooLong)
-            except EOFError as exc:
-                raise EOFError("connection closed while reading HTTP request line") from exc
+            line = self._read_start_line(RequestLineTooLong, "request line")
             if line is None:
                 return None
             if not line and not self._started:
@@ -353,11 +364,8 @@ class RequestParser(_Parser):
                 self._started = True
                 continue
             self._line = _parse_request_line(line)
-        try:
-            if not self._read_fields(self._headers):
-                return None
-        except EOFError as exc:
-            raise EOFError("connection closed while reading HTTP headers") from exc
+        if not self._read_headers():
+            return None
         return self._make_request(self._line)
 
     def _read_all(self) -> tuple[str, str, str] | None:
@@ -457,18 +465,12 @@ class ResponseParser(_Parser):
         """
         while self._read_body is None:
             if self._line is None:
-                try:
-                    line = self._read_line(StatusLineTooLong)
-                except EOFError as exc:
-                    raise EOFError("connection closed while reading HTTP status line") from exc
+                line = self._read_start_line(StatusLineTooLong, "status line")
                 if line is None:
                     return None
                 self._line = _parse_status_line(line, self._from_proxy)
-            try:
-                if not self._read_fields(self._headers):
-                    return None
-            except EOFError as exc:
-                raise EOFError("connection closed while reading HTTP headers") from exc
+            if not self._read_headers():
+                return None
             if is_interim(self._line[0]):
                 self._skip_interim()
             else:
