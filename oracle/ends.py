@@ -250,6 +250,11 @@ class Raw:
         else:
             self.track.note("came", data)
 
+    async def close_as_client(self) -> None:
+        """Send a client's close frame, and read to the end of the stream."""
+        await self.send(masked(CLOSE, close_payload(1000)))
+        await self.end()
+
     async def close_handshake(self) -> None:
         """Read frames to the close frame, answer it, and read to the end of the stream."""
         while True:

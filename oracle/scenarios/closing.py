@@ -397,8 +397,7 @@ async def handler_returns(s: Scenario) -> None:
 
     async with handled(s, handler) as raw:
         await raw.frame()
-        await raw.send(masked(CLOSE, close_payload(1000)))
-        await raw.end()
+        await raw.close_as_client()
 
 
 @scenario
@@ -436,8 +435,7 @@ async def handler_lets_closed_ok_escape(s: Scenario) -> None:
         await websocket.recv()
 
     async with handled(s, handler) as raw:
-        await raw.send(masked(CLOSE, close_payload(1000)))
-        await raw.end()
+        await raw.close_as_client()
 
 
 @scenario

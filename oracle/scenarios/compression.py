@@ -18,7 +18,6 @@ from ..ends import (
     PING,
     TEXT,
     Raw,
-    close_payload,
     connecting,
     echo,
     frame,
@@ -126,8 +125,7 @@ async def served(s: Scenario, *frames: bytes, offer: str = OFFER, **kwargs: Any)
     async with serving(s, handler, **kwargs) as server, raw_client(s, server) as raw:
         await raw.open("/", offer)
         await raw.send(*frames)
-        await raw.send(masked(CLOSE, close_payload(1000)))
-        await raw.end()
+        await raw.close_as_client()
 
 
 @scenario
@@ -209,8 +207,7 @@ async def no_context_takeover(s: Scenario) -> None:
         for _ in range(2):
             await Inflating(raw).frame()
         await raw.frame()
-        await raw.send(masked(CLOSE, close_payload(1000)))
-        await raw.end()
+        await raw.close_as_client()
 
 
 async def negotiating(s: Scenario, factory: Any, *offers: str) -> None:

@@ -144,8 +144,7 @@ async def no_timeout(s: Scenario) -> None:
             await raw.send(masked(TEXT, "alive"))
             while (await raw.frame())[0] == PING:
                 pass
-            await raw.send(masked(CLOSE, close_payload(1000)))
-            await raw.end()
+            await raw.close_as_client()
     wire = s.track("wire")
     pings = [line for line in wire.lines if line.startswith("ping")]
     s.note("several pings", len(pings) > 1)

@@ -14,12 +14,10 @@ from ..ends import (
     PING,
     TEXT,
     Raw,
-    close_payload,
     connecting,
     echo,
     ending,
     frame,
-    masked,
     raw_client,
     raw_server,
     serving,
@@ -83,8 +81,7 @@ async def server_wire(s: Scenario) -> None:
         await raw.open()
         while (await raw.frame())[0] != CLOSE:
             pass
-        await raw.send(masked(CLOSE, close_payload(1000)))
-        await raw.end()
+        await raw.close_as_client()
 
 
 @scenario

@@ -92,8 +92,7 @@ async def handler_with_path(s: Scenario) -> None:
     async with served(s, handler) as where, raw_client(s, where) as raw:
         await raw.open("/p?q")
         await raw.frame()
-        await raw.send(masked(CLOSE, close_payload(1000)))
-        await raw.end()
+        await raw.close_as_client()
 
 
 @scenario
@@ -258,8 +257,7 @@ async def protocol_of_the_application(s: Scenario) -> None:
         async with raw_client(s, where) as raw:
             await raw.open("/path")
             await raw.frame()
-            await raw.send(masked(CLOSE, close_payload(1000)))
-            await raw.end()
+            await raw.close_as_client()
 
 
 @scenario
@@ -614,8 +612,7 @@ async def process_request_of_any_kind(s: Scenario) -> None:
     for hook in hooks:
         async with served(s, echo, **hook) as where, raw_client(s, where) as raw:
             await raw.open()
-            await raw.send(masked(CLOSE, close_payload(1000)))
-            await raw.end()
+            await raw.close_as_client()
 
 
 @scenario

@@ -293,8 +293,7 @@ async def request_in_pieces(s: Scenario) -> None:
         )
         await raw.send_slowly(request, 7)
         await raw.response()
-        await raw.send(masked(CLOSE, close_payload(1000)))
-        await raw.end()
+        await raw.close_as_client()
 
 
 @scenario
@@ -304,8 +303,7 @@ async def frames_behind_request(s: Scenario) -> None:
         await raw.request(behind=masked(TEXT, "early"))
         await raw.response()
         await raw.frame()
-        await raw.send(masked(CLOSE, close_payload(1000)))
-        await raw.end()
+        await raw.close_as_client()
 
 
 @scenario

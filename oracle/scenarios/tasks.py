@@ -413,8 +413,7 @@ async def handler_cancelled_task(s: Scenario) -> None:
         await raw.frame()
         await raw.send(masked(TEXT, "for recv"))
         await raw.frame()
-        await raw.send(masked(CLOSE, close_payload(1000)))
-        await raw.end()
+        await raw.close_as_client()
 
 
 @scenario
