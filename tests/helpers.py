@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gc
 import hashlib
 import logging
 import os
@@ -16,7 +17,7 @@ import re
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -417,6 +418,16 @@ def uri_of(server: Server, path: str = "/", scheme: str = "ws") -> str:
 async def echo(ws: ServerConnection) -> None:
     async for message in ws:
         await ws.send(message)
+
+
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Only what nothing refers to is freed."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 async def idle(ws: ServerConnection) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import weakref
 from typing import Any
@@ -14,7 +13,18 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import ServerConnection, serve
 
-from ..helpers import TEXT, client_frame, raw_server, raw_socket, request_bytes, turns, until
+from ..helpers import (
+    TEXT,
+    client_frame,
+    idle,
+    no_garbage_collection,
+    raw_server,
+    raw_socket,
+    request_bytes,
+    serving,
+    turns,
+    until,
+)
 
 
 @pytest.mark.parametrize("level", [logging.WARNING, logging.INFO], ids=["quiet", "logging"])
@@ -37,16 +47,27 @@ async def test_closed_connections_are_freed_at_once(level: int, caplog: Any) -> 
                 assert await client.recv() == "x"
                 assert client.logger.extra["websocket"].id == client.id  # type: ignore[union-attr, index]
 
-        gc.disable()
-        try:
+        with no_garbage_collection():
             await asyncio.create_task(talk())
             # The transports have a turn of the event loop to let go of their protocols.
             for _ in range(10):
                 await asyncio.sleep(0.01)
             caplog.clear()
             assert [reference() for reference in references] == [None, None]
-        finally:
-            gc.enable()
+
+
+def remembered(base: Any) -> tuple[Any, list[weakref.ref[Connection]]]:
+    """A subclass of a kind of connection, and what refers to those that are made of it."""
+    references: list[weakref.ref[Connection]] = []
+
+    class Remembered(base):  # type: ignore[misc]
+        __slots__ = ()
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            references.append(weakref.ref(self))
+
+    return Remembered, references
 
 
 REQUEST = request_bytes(80)
@@ -67,49 +88,25 @@ REQUEST = request_bytes(80)
 )
 async def test_strangers_are_freed_at_once(sent: bytes) -> None:
     """They are many: who looks whether the port is open, crawlers, health checks, scanners."""
-    references: list[weakref.ref[Connection]] = []
-
-    class Known(ServerConnection):
-        __slots__ = ()
-
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            super().connection_made(transport)
-            references.append(weakref.ref(self))
-
-    async def idle(ws: ServerConnection) -> None:
-        await ws.wait_closed()
-
-    async with serve(idle, "127.0.0.1", 0, create_connection=Known) as server:
-        gc.disable()
-        try:
+    kind, references = remembered(ServerConnection)
+    async with serving(idle, compression="deflate", create_connection=kind) as server:
+        with no_garbage_collection():
             async with raw_socket(server) as peer:
                 await peer.send(sent)
                 await until(lambda: references)
                 await turns()
             await until(lambda: references[0]() is None)
-        finally:
-            gc.enable()
 
 
 async def test_attempts_that_took_too_long_are_freed_at_once() -> None:
     """A client whose server is overloaded makes many."""
-    references: list[weakref.ref[Connection]] = []
-
-    class Known(ClientConnection):
-        __slots__ = ()
-
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            super().connection_made(transport)
-            references.append(weakref.ref(self))
+    kind, references = remembered(ClientConnection)
 
     async def attempt(uri: str) -> None:
         with pytest.raises(TimeoutError):
-            await connect(uri, open_timeout=0.01, create_connection=Known)
+            await connect(uri, open_timeout=0.01, create_connection=kind)
 
     async with raw_server() as server:
-        gc.disable()
-        try:
+        with no_garbage_collection():
             await asyncio.create_task(attempt(server.uri))
             await until(lambda: references[0]() is None)
-        finally:
-            gc.enable()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import http
 import inspect
 import logging
@@ -42,6 +41,7 @@ from ..helpers import (
     drain_messages,
     echo,
     idle,
+    no_garbage_collection,
     noise,
     pair,
     port_of,
@@ -752,8 +752,7 @@ async def test_close_during_a_handshake(caplog: pytest.LogCaptureFixture) -> Non
 @pytest.mark.parametrize("ahead", range(6))
 async def test_close_when_a_connection_was_just_accepted(ahead: int) -> None:
     """However far its making has come, its client hears of the close, not the garbage collector."""
-    gc.disable()
-    try:
+    with no_garbage_collection():
         async with serving(echo) as server:
             # No turn of the event loop goes by while this connects.
             with socket.create_connection(("127.0.0.1", port_of(server))) as sock:
@@ -763,8 +762,6 @@ async def test_close_when_a_connection_was_just_accepted(ahead: int) -> None:
                 assert not server.is_serving()
                 await peer.read_to_end()
                 await within(server.wait_closed())
-    finally:
-        gc.enable()
 
 
 async def test_close_waits_for_handlers() -> None:

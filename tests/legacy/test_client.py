@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,7 +26,7 @@ from websockets.legacy.exceptions import InvalidStatusCode, RedirectHandshake
 from websockets.legacy.server import WebSocketServer, WebSocketServerProtocol, serve
 from websockets.uri import parse_uri
 
-from ..helpers import port_of, raw_server, turns, until, within
+from ..helpers import no_garbage_collection, port_of, raw_server, turns, until, within
 
 
 async def echo(ws: WebSocketServerProtocol) -> None:
@@ -100,14 +99,11 @@ async def test_the_context_may_be_entered_again() -> None:
 
 async def test_a_connection_that_is_over_is_freed_at_once() -> None:
     async with serving() as (_, uri):
-        gc.disable()
-        try:
+        with no_garbage_collection():
             async with connect(uri) as ws:
                 alive = weakref.ref(ws)
             del ws
             await until(lambda: alive() is None)
-        finally:
-            gc.enable()
 
 
 async def test_iteration_connects_again() -> None:
