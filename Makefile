@@ -101,8 +101,6 @@ benchmarks/wsload: benchmarks/wsload.c
 echo: setup
 	$(PY) examples/echo.py
 
-# Once on each codec: which one is used is settled at import; and without delivery on arrival. All
-# runs are made, even if one fails.
 test: setup
 	$(PY) tools/run_tests.py $(CODECS:%=--codec %) $(ARGS)
 

@@ -350,9 +350,8 @@ def test_reference_is_complete() -> None:
     assert missing == []
 
 
-# What event loops call, what each side has of its own, and a number for the transport.
-NOT_FOR_USERS = {*dir(asyncio.BufferedProtocol), "data_received", "_ws_process_handshake"}
-NOT_FOR_USERS |= {"write_limit_low"}
+# What event loops call, and a number for the transport.
+NOT_FOR_USERS = {*dir(asyncio.BufferedProtocol), "data_received", "write_limit_low"}
 
 
 def test_reference_has_the_whole_connection() -> None:
@@ -377,7 +376,7 @@ def test_reference_has_the_whole_original_api(name: str) -> None:
     page = (ROOT / "docs" / "reference" / "legacy.md").read_text(encoding="utf-8")
     entries = {path.rpartition(".")[2] for path in documented() if ".legacy." in path}
     entries |= set(re.findall(r"^   .*attribute:: (\w+)$", page, re.MULTILINE))
-    assert public - NOT_FOR_USERS - {"refuse"} - entries == set()
+    assert public - NOT_FOR_USERS - entries == set()
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated.*:DeprecationWarning")

@@ -110,10 +110,10 @@ class WebSocketClientProtocol(WebSocketCommonProtocol, ClientConnection):
                 raise InvalidStatusCode(status, headers) from exc
             raise RedirectHandshake(get_single(headers, "Location")) from exc
         finally:
-            # There is what the handshake has got to.
-            for name, message in (("request", self.request), ("response", self.response)):
-                if message is not None:
-                    setattr(self, f"{name}_headers", message.headers)
+            if self.request is not None:
+                self.request_headers = self.request.headers
+            if self.response is not None:
+                self.response_headers = self.response.headers
 
     @staticmethod
     def process_extensions(
